@@ -1,0 +1,160 @@
+"""A narrow periphery: windows coarser than level 0 compute only the leading channels, by slicing the same weights.
+
+Slimmable networks (Yu et al. 2019), with the width chosen by eccentricity. The saving is real: the convolutions of the
+periphery are smaller dense ones. Coarse windows never read finer ones, so they need no channel that they do not compute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.halo import FoveatedConv2d, HaloTable, Padding, fill, halo_table, rim_of
+from foveal.layout import Layout
+
+
+@dataclass(frozen=True)
+class Split:
+    """Maps of one batch, the fovea in full width and the periphery narrow.
+
+    Args:
+        fine: (F, C, n, n), all level-0 windows of the batch.
+        coarse: (G, C', n, n), all others, with C' <= C leading channels.
+    """
+
+    fine: Tensor
+    coarse: Tensor
+
+    def relu(self) -> Split:
+        return Split(self.fine.relu(), self.coarse.relu())
+
+    def __add__(self, other: Split) -> Split:
+        return Split(self.fine + other.fine, self.coarse + other.coarse)
+
+
+def _rows_of(layout: Layout, batch: int) -> tuple[Tensor, Tensor]:
+    """Which windows of the folded batch are fine, and which coarse: two (F,) and (G,) int64."""
+    fine = (layout.levels == 0).expand(batch, -1).flatten()
+    return fine.nonzero()[:, 0], (~fine).nonzero()[:, 0]
+
+
+def split(x: Tensor, layout: Layout) -> Split:
+    """(B * K, C, n, n) -> the fovea's maps and the periphery's."""
+    fine, coarse = _rows_of(layout, x.shape[0] // layout.num_windows)
+    return Split(x[fine], x[coarse])
+
+
+def merge(x: Split, layout: Layout) -> Tensor:
+    """(B * K, C, n, n), zero where the periphery did not compute."""
+    total = len(x.fine) + len(x.coarse)
+    fine, coarse = _rows_of(layout, total // layout.num_windows)
+    wide = F.pad(x.coarse, (0, 0, 0, 0, 0, x.fine.shape[1] - x.coarse.shape[1]))
+    order = torch.cat([fine, coarse]).argsort()
+    return torch.cat([x.fine, wide])[order].contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    coarse: HaloTable  # from the periphery to itself
+    fine: HaloTable  # from the fovea to itself
+    across: HaloTable  # from the periphery to the fovea
+
+
+def _tables(layout: Layout, n: int, rim: Padding, batch: int, dtype: torch.dtype) -> _Tables:
+    table = halo_table(layout, n, rim, batch=batch)
+    fine, coarse = _rows_of(layout, batch)
+    slot = torch.empty(len(fine) + len(coarse), dtype=torch.int64)
+    slot[fine], slot[coarse] = torch.arange(len(fine)), torch.arange(len(coarse))
+    is_fine = torch.zeros(len(slot), dtype=torch.bool)
+    is_fine[fine] = True
+    left, right, top, bottom = rim
+    padded, cells = (n + left + right) * (n + top + bottom), n * n
+    window, origin = table.target // padded, table.source[:, 0] // cells
+    target = slot[window] * padded + table.target % padded
+    source = slot[table.source // cells] * cells + table.source % cells
+
+    def where(keep: Tensor) -> HaloTable:
+        return HaloTable(target[keep], source[keep], table.weight[keep].to(dtype), None)
+
+    return _Tables(
+        where(~is_fine[window]), where(is_fine[window] & is_fine[origin]), where(is_fine[window] & ~is_fine[origin])
+    )
+
+
+class SlimConv2d(FoveatedConv2d):
+    """`FoveatedConv2d` that also takes a `Split`: the periphery runs on the leading `width` part of its channels.
+
+    Args:
+        width: fraction of the output channels that the periphery computes, in (0, 1].
+        Other arguments are those of `torch.nn.Conv2d`; no groups.
+    """
+
+    def __init__(self, *args: int, width: float = 1.0, **kwargs: int | bool) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.narrow = narrow_channels(self.out_channels, width)
+
+    def forward(self, x: Tensor | Split, layout: Layout, *, halo: bool = True) -> Tensor | Split:  # type: ignore[override]
+        """(B * K, C, n, n), or a `Split` of it -> the same kind."""
+        if isinstance(x, Tensor):
+            return super().forward(x, layout, halo=halo)
+        weight = self.weight[: self.narrow, : x.coarse.shape[1]]
+        bias = None if self.bias is None else self.bias[: self.narrow]
+        if not halo:
+            fine = F.conv2d(x.fine, self.weight, self.bias, self.stride, self.padding, self.dilation)
+            return Split(fine, F.conv2d(x.coarse, weight, bias, self.stride, self.padding, self.dilation))
+        n = x.fine.shape[-1]
+        rim = rim_of(
+            n, kernel=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
+        fine, coarse = self._padded(x, layout, rim) if any(rim) else (x.fine, x.coarse)
+        fine = F.conv2d(fine, self.weight, self.bias, self.stride, 0, self.dilation)
+        return Split(fine, F.conv2d(coarse, weight, bias, self.stride, 0, self.dilation))
+
+    def _padded(self, x: Split, layout: Layout, rim: Padding) -> tuple[Tensor, Tensor]:
+        n, narrow = x.fine.shape[-1], x.coarse.shape[1]
+        batch = (len(x.fine) + len(x.coarse)) // layout.num_windows
+        key = ("slim", n, rim, batch, x.fine.dtype)
+        tables = layout.remembered(key, lambda: _tables(layout, n, rim, batch, x.fine.dtype))
+        coarse = fill(x.coarse, tables.coarse, rim)
+        fine = fill(x.fine, tables.fine, rim)
+        rows = x.coarse.permute(0, 2, 3, 1).reshape(-1, narrow)
+        values = F.embedding_bag(
+            tables.across.source, rows, per_sample_weights=tables.across.weight, mode="sum"
+        )
+        # The rim is zero there: the fovea's own windows reach no cell that a coarse one fills.
+        flat = fine.permute(0, 2, 3, 1).reshape(-1, fine.shape[1])
+        flat = flat.index_add(0, tables.across.target, F.pad(values, (0, fine.shape[1] - narrow)))
+        return flat.view(fine.shape[0], *fine.shape[2:], -1).permute(0, 3, 1, 2), coarse
+
+
+class SlimNorm2d(nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` with statistics and affine terms of its own for the narrow width.
+
+    Args:
+        channels: C.
+        width: fraction of the channels that the periphery computes, in (0, 1].
+    """
+
+    def __init__(self, channels: int, *, width: float = 1.0) -> None:
+        super().__init__(channels)
+        self.periphery = nn.BatchNorm2d(narrow_channels(channels, width)) if width < 1 else None
+
+    def forward(self, x: Tensor | Split) -> Tensor | Split:  # type: ignore[override]
+        if isinstance(x, Tensor):
+            return super().forward(x)
+        assert self.periphery is not None
+        return Split(super().forward(x.fine), self.periphery(x.coarse))
+
+
+def narrow_channels(channels: int, width: float) -> int:
+    """How many leading channels a fraction of them is, at least one.
+
+    Raises:
+        ValueError: for a fraction outside (0, 1].
+    """
+    if not 0 < width <= 1:
+        raise ValueError(f"periphery_channels is {width}; expected a fraction in (0, 1]")
+    return max(1, round(channels * width))
