@@ -1,0 +1,93 @@
+"""Captions as the network is shown them: several of one picture in a step, chosen so that like lengths go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from foveal.data.captions import record_picture
+from foveal.data.text import clean_caption
+from foveal.models.processing import labels_of, language_prompt
+from foveal.picture import open_picture
+
+
+class CaptionSteps:
+    """Pictures, each with captions in every language of the run, as token rows sorted by length.
+
+    Args:
+        records: rows of `load_captions`.
+        tokenizer: of the text.
+        languages: pictures that lack captions in one of them are left out.
+        longest: texts of more tokens are cut; start and end included.
+
+    Raises:
+        ValueError: if no picture has captions in all languages.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Mapping[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        languages: Sequence[str],
+        longest: int,
+    ) -> None:
+        self.languages = list(languages)
+        texts: dict[str, dict[str, list[list[int]]]] = {}
+        sources: dict[str, Any] = {}
+        end = tokenizer.eos_token_id
+        for record in records:
+            if record["language"] not in self.languages:
+                continue
+            language = record["language"]
+            rows = tokenizer([clean_caption(text, language) for text in record["texts"]], add_special_tokens=False)
+            tokens = [[*row[: longest - 2], end] for row in rows["input_ids"]]
+            texts.setdefault(record["image"], {}).setdefault(language, []).extend(tokens)
+            sources[record["image"]] = record
+        self._texts = [
+            {language: sorted(of[language], key=len) for language in self.languages}
+            for of in texts.values()
+            if all(language in of for language in self.languages)
+        ]
+        self._sources = [
+            sources[image] for image, of in texts.items() if all(language in of for language in self.languages)
+        ]
+        if not self._texts:
+            raise ValueError(f"no picture has captions in all of {', '.join(self.languages)}")
+        prompts = tokenizer([language_prompt(language) for language in self.languages], add_special_tokens=False)
+        self._prompts = torch.tensor(prompts["input_ids"])
+        self._pictures: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def picture(self, row: int) -> Tensor:
+        """(3, H, W) uint8, decoded once and kept."""
+        if row not in self._pictures:
+            record = self._sources[row]
+            self._pictures[row] = open_picture(record_picture(record), name=record["image"]).read()
+        return self._pictures[row]
+
+    def texts(self, rows: Sequence[int], rng: np.random.Generator, *, count: int) -> dict[str, Tensor]:
+        """`count` captions of each picture in each language.
+
+        All pictures give captions of the same rank in length, drawn anew for each step: batches of short texts, then
+        of long ones, and little padding.
+
+        Returns:
+            input_ids: (B * languages, 1) prompts; labels: (B * languages * count, L).
+        """
+        share = float(rng.random())
+        labels = []
+        for row in rows:
+            for language in self.languages:
+                known = self._texts[row][language]
+                first = int(share * (max(0, len(known) - count) + 1))
+                chosen = known[first : first + count]
+                labels += [*chosen, *[chosen[-1]] * (count - len(chosen))]
+        return {"input_ids": self._prompts.repeat(len(rows), 1), "labels": labels_of(labels)}
