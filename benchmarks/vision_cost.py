@@ -61,10 +61,14 @@ def main() -> None:
         if batch == 1:
             count = {name: macs(lambda g=g: model.encoder.look(g)) for name, g in glimpses.items()}  # type: ignore[misc]
             tokens = {name: model.encoder.look(g)[1].sum().item() for name, g in glimpses.items()}
-            print(f"{batch:>5} {'MACs, glimpse to tokens':24} {count['fovea'] / 1e6:>9.1f}M {count['dense'] / 1e6:>9.1f}M "
-                  f"{count['fovea'] / count['dense']:>12.3f}")
-            print(f"{batch:>5} {'tokens':24} {tokens['fovea']:>10} {tokens['dense']:>10} "
-                  f"{tokens['fovea'] / tokens['dense']:>12.3f}")
+            print(
+                f"{batch:>5} {'MACs, glimpse to tokens':24} {count['fovea'] / 1e6:>9.1f}M {count['dense'] / 1e6:>9.1f}M "
+                f"{count['fovea'] / count['dense']:>12.3f}"
+            )
+            print(
+                f"{batch:>5} {'tokens':24} {tokens['fovea']:>10} {tokens['dense']:>10} "
+                f"{tokens['fovea'] / tokens['dense']:>12.3f}"
+            )
 
         def from_pictures(name: str, pictures: torch.Tensor = pictures) -> object:
             return model.encoder.look(looks[name](pictures))
@@ -77,8 +81,10 @@ def main() -> None:
             middle = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
             spread = {name: statistics.quantiles(values, n=4) for name, values in seconds.items()}
             ratio = middle["fovea"] / middle["dense"]
-            print(f"{batch:>5} {part:24} {middle['fovea']:>10.1f} {middle['dense']:>10.1f} {ratio:>12.3f}"
-                  + ("  the fovea is SLOWER" if ratio > 1 else ""))
+            print(
+                f"{batch:>5} {part:24} {middle['fovea']:>10.1f} {middle['dense']:>10.1f} {ratio:>12.3f}"
+                + ("  the fovea is SLOWER" if ratio > 1 else "")
+            )
             quarters = "   ".join(f"{name} {q[0] * 1e3:.1f} to {q[2] * 1e3:.1f}" for name, q in spread.items())
             print(f"{'':5} {'  middle half':24} {quarters}")
 

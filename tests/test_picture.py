@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 import foveal.picture as picture_module
+import foveal.picture_files as picture_files_module
 from foveal.picture import MAX_PIXELS, Picture, PictureError, open_picture
 
 NOISE = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
@@ -149,7 +150,7 @@ def test_pictures_converted_in_strips_are_the_same(orientation, monkeypatch):
     sources = [encode(Image.fromarray(a), "PNG", exif=exif(orientation)) for a in (NOISE, rgba)]
     sources.append(encode(Image.fromarray(NOISE).quantize(9), "PNG", exif=exif(orientation), transparency=3))
     whole = [pixels(source) for source in sources]
-    monkeypatch.setattr(picture_module, "_STRIP_PIXELS", 31 * 5)
+    monkeypatch.setattr(picture_files_module, "_STRIP_PIXELS", 31 * 5)
     for source, expected in zip(sources, whole, strict=True):
         np.testing.assert_array_equal(pixels(source), expected)
 
@@ -364,7 +365,7 @@ def test_every_file_is_closed(tmp_path, monkeypatch):
         files.append(open(path, mode))  # noqa: SIM115
         return files[-1]
 
-    monkeypatch.setattr(picture_module, "open", recorded_open, raising=False)
+    monkeypatch.setattr(picture_files_module, "open", recorded_open, raising=False)
     data = encode(Image.fromarray(NOISE), "TIFF", compression="tiff_lzw")
     for name, content in {
         "good.tif": data,
@@ -383,8 +384,8 @@ def test_every_file_is_closed(tmp_path, monkeypatch):
 
 def test_threads_share_one_decoding(tmp_path, monkeypatch):
     decodings = []
-    as_rgb = picture_module._as_rgb
-    monkeypatch.setattr(picture_module, "_as_rgb", lambda *a: decodings.append(1) or as_rgb(*a))
+    as_rgb = picture_files_module._as_rgb
+    monkeypatch.setattr(picture_files_module, "_as_rgb", lambda *a: decodings.append(1) or as_rgb(*a))
     path = tmp_path / "big.png"
     large = np.tile(NOISE, (20, 20, 1))
     Image.fromarray(large).save(path, compress_level=1)
@@ -435,7 +436,7 @@ def test_a_file_without_permission_is_refused_by_name(tmp_path, monkeypatch):
     def forbidden(*_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(picture_module, "open", forbidden, raising=False)
+    monkeypatch.setattr(picture_files_module, "open", forbidden, raising=False)
     refused(path, path, "Permission denied")
 
 

@@ -6,7 +6,6 @@ equal-sized windows at different scales. Everything that follows from their plac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,19 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-
-def _as_rows(values: Any, width: int, name: str, dtype: torch.dtype) -> Tensor:
-    rows = torch.as_tensor(values, dtype=dtype)
-    if rows.ndim == 1:
-        rows = rows[None]
-    if rows.ndim != 2 or rows.shape[1] != width:
-        raise ValueError(f"{name} has shape {tuple(rows.shape)}; expected ({width},) or (B, {width})")
-    return rows
+from foveal.arguments import DEEPEST, fixation_places, one_picture, picture_sides, whole_number, window_place
+from foveal.coverage import own_areas
 
 
 def auto_levels(side: int, size: int) -> int:
     """The fewest levels whose widest window of `size` cells holds `side` pixels with native pixels in the fovea."""
-    return 1 + max(0, math.ceil(math.log2(side / size)))
+    return 1 + ((side - 1) // size).bit_length()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +49,7 @@ class Layout:
     pictures: Tensor
     fixations: Tensor
     valid: Tensor
-    _memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     # ---- making layouts ----------------------------------------------------------------------------------------
 
@@ -64,7 +57,7 @@ class Layout:
     def foveal(
         cls,
         *,
-        picture: Sequence[int] | Tensor,
+        picture: Sequence[int] | Sequence[Sequence[int]] | Tensor,
         size: int,
         levels: int | Literal["auto"] = "auto",
         fixation: Any = "center",
@@ -82,34 +75,37 @@ class Layout:
             lattice: origins are multiples of `lattice * 2**level` pixels; `size // 2` by default.
             enlarge: read a picture that is smaller than the widest window larger, so that it fills it.
 
+        Returns:
+            A layout of B pictures; of one picture, B looks where B fixations were given.
+
         Raises:
             ValueError: for an impossible size, level, lattice, picture or fixation.
         """
-        pictures = _as_rows(picture, 2, "picture", torch.int64)
-        if int(pictures.min()) < 1:
-            raise ValueError(f"a picture of {pictures.min(0).values.tolist()} pixels has no area")
-        fixations = _fixations(fixation, len(pictures))
+        pictures = picture_sides(picture)
+        fixations = fixation_places(fixation, len(pictures))
         if len(pictures) == 1:
             pictures = pictures.expand(len(fixations), 2)
-        if size < 1:
-            raise ValueError(f"size is {size}; a window needs at least 1 cell a side")
-        counts = [auto_levels(max(sides), size) if levels == "auto" else int(levels) for sides in pictures.tolist()]
-        most = max(counts)
-        if min(counts) < 1:
-            raise ValueError(f"levels is {levels}; expected 1 or more, or 'auto'")
-        lattice = lattice or max(1, size // 2)
+        size = whole_number(size, "size", 1)
+        count = _level_counts(levels, pictures, size)
+        most = int(count.max())
+        lattice = max(1, size // 2) if lattice is None else whole_number(lattice, "lattice", 1)
         if most > 1 and (size % 2 or size % lattice):
-            raise ValueError(f"size {size} with {most} levels: size must be even and a multiple of the lattice {lattice}")
+            raise ValueError(
+                f"size is {size}; with {most} levels it must be even and a multiple of the lattice, {lattice}, "
+                f"so that windows nest"
+            )
         read = torch.tensor(
-            [_read_size(sides, size, count, enlarge) for sides, count in zip(pictures.tolist(), counts, strict=True)]
+            [
+                _read_size(sides, size, total, enlarge)
+                for sides, total in zip(pictures.tolist(), count.tolist(), strict=True)
+            ]
         )
         place = fixations * read
-        count = torch.tensor(counts)
         parent = torch.zeros_like(read)
         origins = []
         for level in range(most - 1, -1, -1):
             covered, step = size << level, lattice << level
-            last = torch.ceil((read - covered) / step).clamp(min=0).long() * step
+            last = -((covered - read) // step).clamp(max=0) * step  # in integers: sides may pass what a float holds
             nearest = torch.round((place - covered / 2) / step).long() * step
             origin = nearest.clamp(min=torch.zeros_like(last), max=last)
             inside = origin.clamp(min=parent, max=parent + covered)
@@ -131,8 +127,8 @@ class Layout:
             >>> Layout.tiling(picture=(128, 192), size=64).num_windows
             6
         """
-        height, width = (int(side) for side in picture)
-        covered = size << level
+        height, width = one_picture(picture)
+        covered = whole_number(size, "size", 1) << whole_number(level, "level", 0, DEEPEST - 1)
         places = [(y, x) for y in range(0, height, covered) for x in range(0, width, covered)]
         return cls.windows(picture=picture, size=size, windows=[(level, y, x) for y, x in places])
 
@@ -145,34 +141,35 @@ class Layout:
         Example:
             >>> Layout.windows(picture=(100, 100), size=32, windows=[(1, 0, 0), (0, 16, 16)]).levels.tolist()
             [[0, 1]]
+
+        Raises:
+            ValueError: for no window, or one that has no such level or lies wholly outside the picture.
         """
-        pictures = _as_rows(picture, 2, "picture", torch.int64)
-        if size < 1 or int(pictures.min()) < 1:
-            raise ValueError(f"size {size} and picture {tuple(picture)}: both must be at least 1")
-        kept = sorted(dict.fromkeys((int(level), int(y), int(x)) for level, y, x in windows), key=lambda w: w[0])
+        sides, size = one_picture(picture), whole_number(size, "size", 1)
+        kept = sorted(dict.fromkeys(window_place(window, sides) for window in windows), key=lambda window: window[0])
         if not kept:
             raise ValueError("a layout needs at least one window; none was given")
-        if min(min(window) for window in kept) < 0:
-            raise ValueError(f"levels and origins must be 0 or more; given {min(kept)} as (level, y, x)")
         rows = torch.tensor(kept)
         return cls(
             size,
             rows[None, :, 1:],
             rows[None, :, 0],
-            pictures,
-            _fixations(fixation, 1)[:, None],
+            torch.tensor([sides]),
+            fixation_places(fixation, 1)[:, None],
             torch.ones(1, len(kept), dtype=torch.bool),
         )
 
     @classmethod
     def dense(cls, *, picture: Sequence[int]) -> Layout:
         """One window of the picture's longer side: the ordinary way of looking, through the same code."""
-        side = max(int(value) for value in picture)
+        side = max(one_picture(picture))
         return cls.windows(picture=picture, size=side, windows=[(0, 0, 0)])
 
     @classmethod
     def stack(cls, layouts: Sequence[Layout]) -> Layout:
         """One batch from several layouts of one size; K is the largest, missing places repeat the last window."""
+        if not layouts:
+            raise ValueError("a batch needs at least one layout; none was given")
         sizes = sorted({layout.size for layout in layouts})
         if len(sizes) != 1:
             raise ValueError(f"layouts of sizes {sizes} cannot share a batch; use one size")
@@ -188,9 +185,7 @@ class Layout:
             torch.cat([filled(layout.levels, most) for layout in layouts]),
             torch.cat([layout.pictures for layout in layouts]),
             torch.cat([filled(layout.fixations, seen) for layout in layouts]),
-            torch.cat(
-                [torch.nn.functional.pad(layout.valid, (0, most - layout.num_windows)) for layout in layouts]
-            ),
+            torch.cat([torch.nn.functional.pad(layout.valid, (0, most - layout.num_windows)) for layout in layouts]),
         )
 
     # ---- what follows from the places --------------------------------------------------------------------------
@@ -223,7 +218,7 @@ class Layout:
         )
 
     def remembered(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """The value of `compute()`, kept under `key`: a layout never changes, so what follows from it is worked out once.
+        """The value of `compute()`, kept under `key`: a layout never changes, so what follows is worked out once.
 
         While a graph is traced nothing is kept: the compiler finds the repeated work itself, and a traced tensor
         must not outlive its graph.
@@ -231,7 +226,9 @@ class Layout:
         if torch.compiler.is_compiling():
             return compute()
         if key not in self._memo:
-            self._memo[key] = compute()
+            # Ordinary tensors, also while inference runs: a later training step may look through the same layout.
+            with torch.inference_mode(False), torch.no_grad():
+                self._memo[key] = compute()
         return self._memo[key]
 
     def cell_pixels(self, n: int) -> Tensor:
@@ -272,34 +269,18 @@ class Layout:
         that are wholly covered by such windows, or lie outside the picture, have none. The areas of a layout that
         covers the picture add up to the picture's area.
         """
-        return self.remembered(("areas", n), lambda: self._areas(n))
 
-    def _areas(self, n: int) -> Tensor:
-        # The edges of all windows cut the plane into rectangles, each of which belongs wholly to one window.
-        start = self.origins.double()
-        end = start + (self.size * torch.exp2(self.levels.double()))[..., None]
-        cuts = torch.cat([start, end], 1)
-        if torch.compiler.is_compiling():
-            edges = [cuts[..., axis].flatten().sort().values for axis in (0, 1)]
-        else:
-            edges = [cuts[..., axis].unique() for axis in (0, 1)]
-        covers, overlaps = [], []
-        steps = torch.arange(n + 1, dtype=torch.float64, device=start.device)
-        for axis in (0, 1):
-            low, high = edges[axis][:-1], edges[axis][1:]
-            middle = (low + high) / 2
-            covers.append((start[..., axis, None] < middle) & (middle < end[..., axis, None]))  # (B, K, P)
-            bounds = start[..., axis, None] + steps * self.cell_pixels(n)[..., None]
-            bounds = torch.minimum(bounds, self.pictures[:, axis, None, None].double())
-            top = torch.minimum(bounds[..., 1:, None], high)
-            bottom = torch.maximum(bounds[..., :-1, None], low)
-            overlaps.append((top - bottom).clamp(min=0))  # (B, K, n, P)
-        inside = covers[0][..., :, None] & covers[1][..., None, :] & self.valid[..., None, None]  # (B, K, P, Q)
-        places = torch.arange(self.num_windows, device=start.device)
-        rank = (self.levels * self.num_windows + places)[..., None, None]
-        rank = torch.where(inside, rank, torch.iinfo(torch.int64).max)
-        owned = inside & (rank == rank.amin(1, keepdim=True))
-        return torch.einsum("bkip,bkpq,bkjq->bkij", overlaps[0], owned.double(), overlaps[1]).float()
+        def compute() -> Tensor:
+            return own_areas(
+                size=self.size,
+                origins=self.origins,
+                levels=self.levels,
+                pictures=self.pictures,
+                valid=self.valid,
+                n=n,
+            )
+
+        return self.remembered(("areas", n), compute)
 
     def tokens(self, n: int) -> tuple[Tensor, Tensor]:
         """The cells that become tokens: those that alone stand for some of the picture.
@@ -311,7 +292,9 @@ class Layout:
 
         def compute() -> tuple[Tensor, Tensor]:
             alone = self.areas(n).flatten(1) > 0
-            order = torch.sort(alone, dim=1, descending=True, stable=True).indices
+            places = torch.arange(alone.shape[1], device=alone.device)
+            # No stable sort: the ONNX exporter has none.
+            order = torch.where(alone, places, places + alone.shape[1]).argsort(1)
             if not torch.compiler.is_compiling():
                 order = order[:, : int(alone.sum(1).max())]
             return order, alone.gather(1, order)
@@ -319,20 +302,13 @@ class Layout:
         return self.remembered(("tokens", n), compute)
 
 
-def _fixations(fixation: Any, batch: int) -> Tensor:
-    """(B, 2) float64 from "center", (y, x) or (B, 2)."""
-    if isinstance(fixation, str):
-        if fixation != "center":
-            raise ValueError(f"fixation is {fixation!r}; expected 'center', (y, x) or a tensor (B, 2)")
-        fixation = (0.5, 0.5)
-    rows = _as_rows(fixation, 2, "fixation", torch.float64).detach().cpu()
-    if not bool(((rows >= 0) & (rows <= 1)).all()):
-        raise ValueError(f"fixation {rows.tolist()} lies outside the picture; y and x go from 0 to 1")
-    if batch > 1 and len(rows) == 1:
-        rows = rows.expand(batch, 2)
-    if batch > 1 and len(rows) != batch:
-        raise ValueError(f"{len(rows)} fixations for {batch} pictures; give one, or one for each")
-    return rows
+def _level_counts(levels: Any, pictures: Tensor, size: int) -> Tensor:
+    """(B,) int64: how many levels each picture is read with."""
+    if isinstance(levels, str):
+        if levels != "auto":
+            raise ValueError(f"levels is {levels!r}; expected a whole number of at least 1, or 'auto'")
+        return torch.tensor([auto_levels(max(sides), size) for sides in pictures.tolist()])
+    return torch.full((len(pictures),), whole_number(levels, "levels", 1, DEEPEST))
 
 
 def _read_size(sides: Sequence[int], size: int, levels: int, enlarge: bool) -> list[int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from foveal.arguments import whole_number
 from foveal.layout import Layout
 from foveal.picture import Picture, open_picture
+from foveal.span import Span
+
+_STRIP_PIXELS = 1 << 22  # averaged at a time, so that temporaries stay small beside a large picture
 
 
 @dataclass(frozen=True)
@@ -39,28 +41,51 @@ class Glimpse:
         Returns:
             (B, C, height, width) float, as the pixels were before normalisation; 0 where no window looked.
         """
-        layout, size = self.layout, self.layout.size
+        height, width = whole_number(height, "height", 1), whole_number(width, "width", 1)
+        layout = self.layout.to("cpu")
         pixels = self.pixels
         if self.mean is not None and self.std is not None:
-            pixels = pixels * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
-        steps = [(torch.arange(side, dtype=torch.float64) + 0.5) / side for side in (height, width)]
-        sides = layout.pictures.double()
-        cells = torch.exp2(layout.levels.double())[..., None]
-        cell, covered = [], []
-        for axis in (0, 1):
-            place = steps[axis] * sides[:, axis, None]  # (B, P), pixels
-            at = ((place[:, None] - layout.origins[..., axis, None]) / cells).floor()  # (B, K, P)
-            covered.append((at >= 0) & (at < size))
-            cell.append(at.clamp(0, size - 1).long())
-        seen = covered[0][..., :, None] & covered[1][..., None, :] & layout.valid[..., None, None]
-        places = torch.arange(layout.num_windows)
-        rank = (layout.levels * layout.num_windows + places)[..., None, None]
-        window = torch.where(seen, rank, torch.iinfo(torch.int64).max).argmin(1)  # (B, height, width)
-        row = cell[0][..., :, None].expand(*seen.shape).gather(1, window[:, None])[:, 0]
-        column = cell[1][..., None, :].expand(*seen.shape).gather(1, window[:, None])[:, 0]
+            pixels = pixels * self.std.to(pixels).view(-1, 1, 1) + self.mean.to(pixels).view(-1, 1, 1)
+        steps = [torch.arange(side, dtype=torch.float64) + 0.5 for side in (height, width)]
+        # Divided last: a place that falls on the edge of a cell falls on it exactly.
+        places = [
+            step * layout.pictures[:, axis, None] / len(step) for axis, step in enumerate(steps)
+        ]  # (B, P), pixels
+        window = _finest(layout, places)  # (B, height, width)
+        seen = window >= 0
+        window = window.clamp(min=0)
         sample = torch.arange(len(pixels))[:, None, None]
-        drawing = pixels.permute(0, 1, 3, 4, 2)[sample, window, row, column]
-        return (drawing * seen.any(1)[..., None]).permute(0, 3, 1, 2)
+        origin, cell = layout.origins[sample, window], torch.exp2(layout.levels[sample, window].double())
+        row = ((places[0][:, :, None] - origin[..., 0]) / cell).floor().clamp(0, layout.size - 1).long()
+        column = ((places[1][:, None] - origin[..., 1]) / cell).floor().clamp(0, layout.size - 1).long()
+        index = [rows.to(pixels.device) for rows in (sample, window, row, column)]
+        drawing = pixels.permute(0, 1, 3, 4, 2)[tuple(index)]
+        return (drawing * seen.to(pixels)[..., None]).permute(0, 3, 1, 2)
+
+
+def _finest(layout: Layout, places: list[Tensor]) -> Tensor:
+    """(B, height, width) int64: which window is the finest at each place, -1 where none looked.
+
+    Args:
+        layout: on the CPU.
+        places: (B, height) and (B, width) float64, the rows and columns of a drawing, in pixels of the picture.
+    """
+    starts = layout.origins.double()
+    edges = torch.stack([starts, starts + (layout.size << layout.levels)[..., None]], -1)  # (B, K, 2, 2)
+    spans = [
+        torch.searchsorted(places[axis].contiguous(), edges[:, :, axis].flatten(1).contiguous()).view(
+            len(layout), -1, 2
+        )
+        for axis in (0, 1)
+    ]
+    finest = torch.full((len(layout), places[0].shape[1], places[1].shape[1]), -1)
+    # Painted from the coarsest to the finest; of one level the first in the layout is painted last.
+    for sample, levels in enumerate(layout.levels.tolist()):
+        for window in sorted(range(len(levels)), key=lambda place: (levels[place], place), reverse=True):
+            if layout.valid[sample, window]:
+                (top, bottom), (left, right) = spans[0][sample, window].tolist(), spans[1][sample, window].tolist()
+                finest[sample, top:bottom, left:right] = window
+    return finest
 
 
 class Retina:
@@ -89,11 +114,15 @@ class Retina:
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError("mean and std go together; give both or neither")
-        if std is not None and min(std) <= 0:
-            raise ValueError(f"std is {list(std)}; every value must be above 0")
+        Layout.foveal(picture=(1, 1), size=size, levels=levels)  # refuses an impossible size or number of levels
         self.size, self.levels, self.enlarge = size, levels, enlarge
-        self.mean = None if mean is None else torch.tensor(list(mean))
-        self.std = None if std is None else torch.tensor(list(std))
+        self.mean = None if mean is None else _channel_values(mean, "mean")
+        self.std = None if std is None else _channel_values(std, "std")
+        if self.mean is not None and self.std is not None:
+            if self.mean.shape != self.std.shape:
+                raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; one for each channel each")
+            if not bool((self.std > 0).all()):
+                raise ValueError(f"std is {self.std.tolist()}; every value must be above 0")
 
     def __call__(self, pictures: Any, fixation: Any = "center", *, layout: Layout | None = None) -> Glimpse:
         """One look at each picture.
@@ -102,14 +131,16 @@ class Retina:
             pictures: anything that `open_picture` takes, a list of such, or a tensor (B, C, H, W). uint8 is divided by
                 255, floats pass unscaled and unclamped; gradients flow to float tensors.
             fixation: "center", (y, x) or (B, 2), relative to the picture; not with `layout`.
-            layout: of the windows, for one picture or the batch; a foveal one by default.
+            layout: of the windows, for one picture or the batch; a foveal one by default. A picture is read at the size
+                that the layout says, whatever its own.
 
         Returns:
             A glimpse, pixels (B, K, C, S, S).
 
         Raises:
             PictureError: if a picture cannot be read.
-            ValueError: for an impossible fixation or layout, or pictures of unlike channels.
+            ValueError: for an impossible fixation or layout, or pictures of unlike channels, or of more or fewer than
+                `mean` has.
         """
         opened = _opened(pictures)
         if layout is None:
@@ -128,6 +159,8 @@ class Retina:
         channels = sorted({picture.channels for picture in opened})
         if len(channels) != 1:
             raise ValueError(f"pictures of {channels} channels cannot share a batch")
+        if self.mean is not None and len(self.mean) != channels[0]:
+            raise ValueError(f"mean has {len(self.mean)} values, but the pictures have {channels[0]} channels")
         seen = [self._look(picture, layout, sample) for sample, picture in enumerate(opened)]
         return Glimpse(torch.stack(seen), layout, self.mean, self.std)
 
@@ -135,76 +168,49 @@ class Retina:
         """(K, C, S, S): the windows of one picture."""
         height, width = layout.pictures[sample].tolist()
         scales = picture.height / height, picture.width / width
+        like = picture.read(0, 0, 1, 1)  # its dtype and device, and whether gradients flow
         windows = zip(layout.origins[sample].tolist(), layout.levels[sample].tolist(), strict=True)
-        return torch.stack([self._window(picture, layout.size, origin, level, scales) for origin, level in windows])
+        seen = []
+        for origin, level in windows:
+            rows, columns = (
+                Span(start * scale, (1 << level) * scale, layout.size, side)
+                for start, scale, side in zip(origin, scales, (picture.height, picture.width), strict=True)
+            )
+            seen.append(self._window(picture, rows, columns, like))
+        return torch.stack(seen)
 
-    def _window(
-        self, picture: Picture, size: int, origin: Sequence[int], level: int, scales: tuple[float, float]
-    ) -> Tensor:
-        spans = [
-            _Span(start * scale, (1 << level) * scale, size, side)
-            for start, scale, side in zip(origin, scales, (picture.height, picture.width), strict=True)
-        ]
-        rows, columns = spans
-        if rows.empty or columns.empty:
-            dtype = torch.get_default_dtype()
-            return torch.zeros(picture.channels, size, size, dtype=dtype)
-        x = picture.read(rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
-        # Integers average exactly in float32 as long as their sums stay below 2**24.
-        x = x if x.is_floating_point() else x.float() / 255
-        x = columns.average(rows.average(x, -2), -1)
+    def _window(self, picture: Picture, rows: Span, columns: Span, like: Tensor) -> Tensor:
+        strips = [rows]
+        if not like.requires_grad:  # the gradient of every strip would be as large as the picture
+            strips = rows.split(max(1, _STRIP_PIXELS // max(1, columns.last - columns.first)))
+        x = torch.cat([_cells(picture, strip, columns, like) for strip in strips], -2)
         if self.mean is not None and self.std is not None:
             x = (x - self.mean.to(x).view(-1, 1, 1)) / self.std.to(x).view(-1, 1, 1)
         if rows.overhangs or columns.overhangs:
             inside = rows.inside[:, None] & columns.inside
-            x = torch.where(inside, x, 0.0)
+            x = torch.where(inside.to(x.device), x, 0.0)
         return x
 
 
-class _Span:
-    """The pixels of one window along one axis: `count` cells of `step` pixels from `start`, the picture `side` long."""
+def _cells(picture: Picture, rows: Span, columns: Span, like: Tensor) -> Tensor:
+    """(C, rows, columns) float: the averages of the pixels that each cell holds, 0 where it holds none."""
+    if rows.empty or columns.empty:
+        dtype = like.dtype if like.is_floating_point() else torch.float32
+        return like.new_zeros(picture.channels, rows.count, columns.count, dtype=dtype)
+    x = picture.read(rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
+    x = x if x.is_floating_point() else x.float() / 255
+    return columns.average(rows.average(x, -2), -1)
 
-    def __init__(self, start: float, step: float, count: int, side: int) -> None:
-        self.start, self.step, self.count, self.side = start, step, count, side
-        self.first = min(math.floor(start), side)
-        self.last = min(math.ceil(start + step * count - 1e-9), side)
-        self.empty = self.last <= self.first
-        self.overhangs = start + step * count > side + 1e-9
 
-    @property
-    def inside(self) -> Tensor:
-        """(count,) bool: which cells hold any of the picture."""
-        return self.start + self.step * torch.arange(self.count, dtype=torch.float64) < self.side - 1e-9
-
-    def average(self, x: Tensor, axis: int) -> Tensor:
-        """The exact mean of the part of each cell that lies in the picture, along one axis of the pixels read."""
-        if self.step == round(self.step) and self.start == self.first:
-            return self._average_whole(x, axis)
-        edges = self.start + self.step * torch.arange(self.count + 1, dtype=torch.float64)
-        edges = edges.clamp(max=self.side)
-        low, high = edges[:-1, None], edges[1:, None]
-        pixel = low.floor() + torch.arange(math.ceil(self.step - 1e-9) + 1)
-        share = (torch.minimum(high, pixel + 1) - torch.maximum(low, pixel)).clamp(min=0)
-        share = (share / share.sum(1, keepdim=True).clamp(min=1e-12)).to(x.dtype)
-        index = (pixel.long() - self.first).clamp(0, x.shape[axis] - 1)
-        # One fused pass over the pixels: no copy of them for every tap is made.
-        rows = x.movedim(axis, 0)
-        cells = F.embedding_bag(index, rows.reshape(len(rows), -1), per_sample_weights=share, mode="sum")
-        return cells.view(self.count, *rows.shape[1:]).movedim(0, axis)
-
-    def _average_whole(self, x: Tensor, axis: int) -> Tensor:
-        """The same where every cell holds whole pixels; the last ones may lack some."""
-        step = int(self.step)
-        missing = self.count * step - x.shape[axis]
-        if missing:
-            x = F.pad(x, (0, missing) if axis == -1 else (0, 0, 0, missing))
-        if step == 1:
-            return x
-        cells = x.unflatten(axis, (self.count, step))
-        if not missing:
-            return cells.mean(axis)
-        held = (x.shape[axis] - missing - step * torch.arange(self.count)).clamp(1, step).to(x.dtype)
-        return cells.sum(axis) / (held if axis == -1 else held[:, None])
+def _channel_values(values: Any, name: str) -> Tensor:
+    """(C,) float32, finite."""
+    try:
+        rows = torch.as_tensor(values, dtype=torch.float32).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is {values!r}; expected a number for each channel") from error
+    if rows.ndim != 1 or not len(rows) or not bool(rows.isfinite().all()):
+        raise ValueError(f"{name} is {values!r}; expected a finite number for each channel")
+    return rows
 
 
 def _opened(pictures: Any) -> list[Picture]:

@@ -37,7 +37,7 @@ class GaussianSpatialAttention(nn.Module):
 
     def __init__(self, sigma: float = 0.5, *, floor: float = 0.25, learnable: bool = True) -> None:
         super().__init__()
-        if sigma <= 0 or not 0 <= floor < 1:
+        if not sigma > 0 or not 0 <= floor < 1:
             raise ValueError(f"sigma {sigma} must be above 0 and floor {floor} in [0, 1)")
         self.floor = floor
         raw = sigma + math.log(-math.expm1(-sigma))  # the inverse of softplus

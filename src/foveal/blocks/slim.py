@@ -1,7 +1,7 @@
 """A narrow periphery: windows coarser than level 0 compute only the leading channels, by slicing the same weights.
 
 Slimmable networks (Yu et al. 2019), with the width chosen by eccentricity. The saving is real: the convolutions of the
-periphery are smaller dense ones. Coarse windows never read finer ones, so they need no channel that they do not compute.
+periphery are smaller dense ones. Coarse windows never read finer ones, so they need no channel that they lack.
 """
 
 from __future__ import annotations
@@ -63,12 +63,13 @@ class _Tables:
     across: HaloTable  # from the periphery to the fovea
 
 
-def _tables(layout: Layout, n: int, rim: Padding, batch: int, dtype: torch.dtype) -> _Tables:
+def _tables(layout: Layout, n: int, rim: Padding, batch: int, like: Tensor) -> _Tables:
     table = halo_table(layout, n, rim, batch=batch)
     fine, coarse = _rows_of(layout, batch)
-    slot = torch.empty(len(fine) + len(coarse), dtype=torch.int64)
-    slot[fine], slot[coarse] = torch.arange(len(fine)), torch.arange(len(coarse))
-    is_fine = torch.zeros(len(slot), dtype=torch.bool)
+    slot = torch.empty(len(fine) + len(coarse), dtype=torch.int64, device=fine.device)
+    slot[fine] = torch.arange(len(fine), device=fine.device)
+    slot[coarse] = torch.arange(len(coarse), device=fine.device)
+    is_fine = torch.zeros(len(slot), dtype=torch.bool, device=fine.device)
     is_fine[fine] = True
     left, right, top, bottom = rim
     padded, cells = (n + left + right) * (n + top + bottom), n * n
@@ -76,8 +77,12 @@ def _tables(layout: Layout, n: int, rim: Padding, batch: int, dtype: torch.dtype
     target = slot[window] * padded + table.target % padded
     source = slot[table.source // cells] * cells + table.source % cells
 
+    covered = torch.ones_like(window, dtype=torch.bool) if table.covered is None else table.covered
+
     def where(keep: Tensor) -> HaloTable:
-        return HaloTable(target[keep], source[keep], table.weight[keep].to(dtype), None)
+        keep = keep & covered  # a traced table also holds the rows that no window covers
+        weight = table.weight[keep].to(like)
+        return HaloTable(target[keep].to(like.device), source[keep].to(like.device), weight, None)
 
     return _Tables(
         where(~is_fine[window]), where(is_fine[window] & is_fine[origin]), where(is_fine[window] & ~is_fine[origin])
@@ -102,13 +107,12 @@ class SlimConv2d(FoveatedConv2d):
             return super().forward(x, layout, halo=halo)
         weight = self.weight[: self.narrow, : x.coarse.shape[1]]
         bias = None if self.bias is None else self.bias[: self.narrow]
-        if not halo:
+        if layout.num_windows == 1 or not halo:
             fine = F.conv2d(x.fine, self.weight, self.bias, self.stride, self.padding, self.dilation)
             return Split(fine, F.conv2d(x.coarse, weight, bias, self.stride, self.padding, self.dilation))
         n = x.fine.shape[-1]
-        rim = rim_of(
-            n, kernel=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
-        )
+        assert not isinstance(self.padding, str)
+        rim = rim_of(n, kernel=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation)
         fine, coarse = self._padded(x, layout, rim) if any(rim) else (x.fine, x.coarse)
         fine = F.conv2d(fine, self.weight, self.bias, self.stride, 0, self.dilation)
         return Split(fine, F.conv2d(coarse, weight, bias, self.stride, 0, self.dilation))
@@ -116,18 +120,16 @@ class SlimConv2d(FoveatedConv2d):
     def _padded(self, x: Split, layout: Layout, rim: Padding) -> tuple[Tensor, Tensor]:
         n, narrow = x.fine.shape[-1], x.coarse.shape[1]
         batch = (len(x.fine) + len(x.coarse)) // layout.num_windows
-        key = ("slim", n, rim, batch, x.fine.dtype)
-        tables = layout.remembered(key, lambda: _tables(layout, n, rim, batch, x.fine.dtype))
+        key = ("slim", n, rim, batch, x.fine.dtype, x.fine.device)
+        tables = layout.remembered(key, lambda: _tables(layout, n, rim, batch, x.fine))
         coarse = fill(x.coarse, tables.coarse, rim)
         fine = fill(x.fine, tables.fine, rim)
         rows = x.coarse.permute(0, 2, 3, 1).reshape(-1, narrow)
-        values = F.embedding_bag(
-            tables.across.source, rows, per_sample_weights=tables.across.weight, mode="sum"
-        )
+        values = F.embedding_bag(tables.across.source, rows, per_sample_weights=tables.across.weight, mode="sum")
         # The rim is zero there: the fovea's own windows reach no cell that a coarse one fills.
         flat = fine.permute(0, 2, 3, 1).reshape(-1, fine.shape[1])
         flat = flat.index_add(0, tables.across.target, F.pad(values, (0, fine.shape[1] - narrow)))
-        return flat.view(fine.shape[0], *fine.shape[2:], -1).permute(0, 3, 1, 2), coarse
+        return flat.view(len(fine), *fine.shape[2:], fine.shape[1]).permute(0, 3, 1, 2), coarse
 
 
 class SlimNorm2d(nn.BatchNorm2d):

@@ -19,7 +19,7 @@ def clean_caption(text: str, language: str = "en") -> str:
     text = _SPACE_BEFORE.sub(r"\1", " ".join(text.split()).lower())
     if language == "zh":
         text = text.replace(" ", "")
-    return text.strip(" .。\"")
+    return text.strip(' .。"')
 
 
 def as_sentence(text: str, language: str = "en") -> str:

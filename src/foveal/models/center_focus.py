@@ -6,6 +6,8 @@ one window over the whole picture the same code is the plain dense network.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -117,7 +119,7 @@ class CenterFocusCNN(nn.Module):
             x = split(x, layout)  # type: ignore[arg-type]
         x = self.stem_norm(self.stem(x, layout, halo=self.halo)).relu()
         for stage, blocks in enumerate(self.stages):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in cast(nn.ModuleList, blocks):
                 x = block(x, layout, halo=self.halo)
             x = self._weigh(x, layout, stage)
         if isinstance(x, Split):
@@ -136,22 +138,27 @@ class CenterFocusCNN(nn.Module):
         return whole
 
     @torch.no_grad()
-    def sort_channels(self) -> None:
+    def sort_channels(self) -> Tensor:
         """Sorts the channels of every stage by what its gate has learned, best first; the function stays the same.
 
-        Afterwards the leading part, which a narrow periphery computes, is the learned best part. Channels inside a block
-        are sorted by their norm's scale (network slimming, Liu et al. 2017).
+        Afterwards the leading part, which a narrow periphery computes, is the learned best part. Channels inside a
+        block are sorted by their norm's scale (network slimming, Liu et al. 2017).
+
+        Returns:
+            (C,) int64: which channel of the features each one was before, `after == before[..., order, :, :]`.
 
         Raises:
             ValueError: if the network has no gates, or its periphery is already narrow.
         """
         if not self.gates or self.periphery_channels < 1:
             raise ValueError("sorting needs gating=True and a full-width network (periphery_channels=1)")
-        for stage, blocks in enumerate(self.stages):
-            order = self.gates[stage].importance.argsort(descending=True, stable=True)  # type: ignore[union-attr]
-            if stage == 0 and self.stages[0][0].project is None:  # type: ignore[index,union-attr]
+        stages = [[cast(ResidualBlock, block) for block in cast(nn.ModuleList, blocks)] for blocks in self.stages]
+        for stage, blocks in enumerate(stages):
+            gate = cast(ChannelGating, self.gates[stage])
+            order = gate.importance.argsort(descending=True, stable=True)
+            if stage == 0 and blocks[0].project is None:
                 _permute_outputs(self.stem, self.stem_norm, order)
-            for position, block in enumerate(blocks):  # type: ignore[arg-type]
+            for position, block in enumerate(blocks):
                 if position or (stage == 0 and block.project is None):
                     _permute_inputs(block.conv1, order)
                 inner = block.norm1.weight.abs().argsort(descending=True, stable=True)
@@ -160,12 +167,13 @@ class CenterFocusCNN(nn.Module):
                 _permute_outputs(block.conv2, block.norm2, order)
                 if block.project is not None:
                     _permute_outputs(block.project, block.project_norm, order)
-            self.gates[stage].permute_channels(order)  # type: ignore[operator]
-            if stage + 1 < len(self.stages):
-                following = self.stages[stage + 1][0]  # type: ignore[index]
+            gate.permute_channels(order)
+            if stage + 1 < len(stages):
+                following = stages[stage + 1][0]
                 _permute_inputs(following.conv1, order)
-                _permute_inputs(following.project, order)
-        self.output_order = order
+                if following.project is not None:
+                    _permute_inputs(following.project, order)
+        return order
 
 
 def _permute_inputs(conv: nn.Conv2d, order: Tensor) -> None:

@@ -63,9 +63,7 @@ class Describer:
                 f"language {language!r}: this model writes {', '.join(self.languages) or 'none that it names'}"
             )
 
-    def look(
-        self, pictures: Any, *, fixation: Any = "center", levels: int | Literal["auto"] | None = None
-    ) -> Glimpse:
+    def look(self, pictures: Any, *, fixation: Any = "center", levels: int | Literal["auto"] | None = None) -> Glimpse:
         """One look at each picture, as the model is used to it; arguments as for `GlimpseProcessor`."""
         return self.processor.image_processor.retina(levels)(pictures, fixation)
 
@@ -82,7 +80,8 @@ class Describer:
             ValueError: if the model does not write the language.
         """
         self.refuse_unknown(language)
-        tokens = self.model.generate(
+        model: Any = self.model
+        tokens = model.generate(
             **self.processor(glimpse, language_prompt(language)),
             num_beams=beams,
             do_sample=False,
@@ -108,10 +107,11 @@ def load_describer(folder: str | os.PathLike[str] | Describer | None = None) -> 
     place = DEFAULT_MODEL if folder is None else Path(folder)
     _refuse_incomplete(place)
     try:
-        with _quiet():
-            model, report = MultiModalTransformer.from_pretrained(
+        with quietly():
+            loaded: Any = MultiModalTransformer.from_pretrained(
                 place, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
+            model, report = loaded
             processor = MultiModalProcessor.from_pretrained(place, local_files_only=True)
     except ImportError:
         raise
@@ -143,7 +143,9 @@ def together(glimpses: Sequence[Glimpse]) -> Glimpse:
 def _refuse_incomplete(place: Path) -> None:
     if not place.is_dir():
         raise ModelError(f"{place}: there is no such folder; give one that `foveal train` wrote, or none")
-    lacking = [name for name in ("config.json", "tokenizer.json", "processor_config.json") if not (place / name).is_file()]
+    lacking = [
+        name for name in ("config.json", "tokenizer.json", "processor_config.json") if not (place / name).is_file()
+    ]
     if not any((place / name).is_file() for name in WEIGHTS):
         if any(place.glob("*.bin")) or any(place.glob("*.pt")) or any(place.glob("*.pth")):
             raise ModelError(f"{place}: has only pickled weights, which could run code; save them as safetensors")
@@ -159,8 +161,8 @@ def _refuse_incomplete(place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and reports from Transformers: what is wrong is told in one error."""
+def quietly() -> Iterator[None]:
+    """While it lasts, no bars and reports from Transformers; what is wrong is told in one error."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -46,7 +46,16 @@ class ImageTokenizer(nn.Module):
         Returns:
             tokens: (B, N, D).
             mask: (B, N) bool, False where a place only fills the batch.
+
+        Raises:
+            ValueError: if the maps are not those of the layout's windows.
         """
+        expected = layout.num_windows, self.project.in_features
+        if features.ndim != 5 or features.shape[1:3] != expected:
+            raise ValueError(
+                f"features have shape {tuple(features.shape)}; expected (B, {expected[0]}, {expected[1]}, n, n): "
+                f"a map for each window of the layout"
+            )
         batch, windows, channels, n, _ = features.shape
         gate = self.gate.gate(features.flatten(0, 1), layout).to(features.dtype)
         index, mask = (rows.to(features.device).expand(batch, -1) for rows in layout.tokens(n))

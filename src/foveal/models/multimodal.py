@@ -6,177 +6,21 @@ never enters the encoder. `generate` (greedy, beams, sampling, streaming, caches
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import copy
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
-from transformers.utils import ModelOutput
 
-from foveal.layout import Layout
-from foveal.models.attention import Attention
-from foveal.models.center_focus import CenterFocusCNN
+from foveal.models.attention import TransformerLayer
 from foveal.models.configuration import MultiModalTransformerConfig
-from foveal.models.image_tokenizer import ImageTokenizer
-from foveal.retina import Glimpse
+from foveal.models.encoder import Encoder, EncoderOutput, glimpse_of, repeat_rows
 
-IMAGE, PROMPT = 0, 1  # modalities
-
-
-@dataclass
-class EncoderOutput(ModelOutput):
-    """What the encoder hands to the decoder.
-
-    Args:
-        last_hidden_state: (B, N, D).
-        mask: (B, N) bool, False where a place only fills the batch.
-    """
-
-    last_hidden_state: Tensor | None = None
-    mask: Tensor | None = None
-
-
-class _Layer(nn.Module):
-    """A pre-norm layer: self-attention, cross-attention in the decoder, feed-forward."""
-
-    def __init__(self, config: MultiModalTransformerConfig, layer: int, *, decoder: bool) -> None:
-        super().__init__()
-        dim, drop = config.dim, config.dropout
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attend = Attention(dim, config.heads, dropout=drop, layer=layer if decoder else None)
-        if decoder:
-            self.norm_cross = nn.LayerNorm(dim)
-            self.cross = Attention(dim, config.heads, dropout=drop, layer=layer)
-        self.feed = nn.Sequential(
-            nn.Linear(dim, config.feedforward), nn.GELU(), nn.Dropout(drop), nn.Linear(config.feedforward, dim)
-        )
-        self.drop = nn.Dropout(drop)
-
-    def forward(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        context_mask: Tensor | None = None,
-        causal: bool = False,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        x = x + self.drop(self.attend(self.norm1(x), mask=mask, causal=causal, cache=cache))
-        if context is not None:
-            x = x + self.drop(self.cross(self.norm_cross(x), context, mask=context_mask, cache=cache))
-        return x + self.drop(self.feed(self.norm2(x)))
-
-
-class Encoder(nn.Module):
-    """Image tokens and prompt tokens, with their modality, through self-attention layers."""
-
-    main_input_name = "input_ids"
-
-    def __init__(self, config: MultiModalTransformerConfig, embed: nn.Embedding) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = embed
-        self.backbone = CenterFocusCNN(
-            config.backbone, halo=config.halo, periphery_channels=config.periphery_channels
-        )
-        self.tokenizer = ImageTokenizer(self.backbone.channels, config.dim)
-        self.modality = nn.Embedding(2, config.dim)
-        self.position = nn.Embedding(config.max_tokens, config.dim)
-        self.drop = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(_Layer(config, layer, decoder=False) for layer in range(config.encoder_layers))
-        self.norm = nn.LayerNorm(config.dim)
-
-    def look(self, glimpse: Glimpse) -> tuple[Tensor, Tensor]:
-        """The image tokens (B, N, D) of a glimpse and their mask (B, N)."""
-        return self.tokenizer(self.backbone(glimpse), glimpse.layout)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        window_origins: Tensor | None = None,
-        window_levels: Tensor | None = None,
-        window_valid: Tensor | None = None,
-        picture_sizes: Tensor | None = None,
-        fixations: Tensor | None = None,
-        image_tokens: Tensor | None = None,
-        image_mask: Tensor | None = None,
-        return_dict: bool = True,
-        **unused: Any,
-    ) -> EncoderOutput:
-        """Encodes glimpses and prompts; several prompts in a row may share one glimpse.
-
-        Args:
-            input_ids: (B * P, M) int64, the prompts; P of them for each picture.
-            attention_mask: (B * P, M), 0 where a prompt is padded.
-            pixel_values: (B, K, 3, S, S).
-            window_origins, window_levels, window_valid, picture_sizes, fixations: the layout's tensors; see `Layout`.
-            image_tokens, image_mask: in place of the pixels, tokens (B, N, D) and mask (B, N) from `look`.
-        """
-        if image_tokens is None or image_mask is None:
-            if pixel_values is None:
-                raise ValueError("the encoder needs pixel_values with their layout, or image_tokens; neither was given")
-            image_tokens, image_mask = self.look(
-                glimpse_of(pixel_values, window_origins, window_levels, window_valid, picture_sizes, fixations)
-            )
-        tokens = image_tokens + self.modality.weight[IMAGE]
-        mask = image_mask
-        if input_ids is not None:
-            prompts, length = input_ids.shape
-            if length > self.config.max_tokens:
-                raise ValueError(f"a prompt of {length} tokens; at most {self.config.max_tokens} are read")
-            tokens = repeat_rows(tokens, prompts, "prompts")
-            mask = repeat_rows(mask, prompts, "prompts")
-            places = torch.arange(length, device=input_ids.device)
-            prompt = self.embed(input_ids) + self.position(places) + self.modality.weight[PROMPT]
-            kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            tokens, mask = torch.cat([tokens, prompt], 1), torch.cat([mask, kept.bool()], 1)
-        x = self.drop(tokens)
-        for layer in self.layers:
-            x = layer(x, mask=mask[:, None, None])
-        return EncoderOutput(last_hidden_state=self.norm(x), mask=mask)
-
-
-def glimpse_of(
-    pixels: Tensor,
-    origins: Tensor | None,
-    levels: Tensor | None,
-    valid: Tensor | None,
-    pictures: Tensor | None,
-    fixations: Tensor | None,
-) -> Glimpse:
-    """A glimpse from the batch-first tensors that a processor gives; one whole window where no layout is given.
-
-    Raises:
-        ValueError: if several windows come without their layout.
-    """
-    if origins is None or levels is None or pictures is None:
-        if pixels.shape[1] != 1:
-            raise ValueError(
-                f"{pixels.shape[1]} windows came without window_origins, window_levels and picture_sizes; "
-                f"pass all that the processor returns"
-            )
-        origins = torch.zeros(len(pixels), 1, 2, dtype=torch.int64)
-        levels = torch.zeros(len(pixels), 1, dtype=torch.int64)
-        pictures = torch.full((len(pixels), 2), pixels.shape[-1])
-    if valid is None:
-        valid = torch.ones_like(levels, dtype=torch.bool)
-    if fixations is None:
-        fixations = torch.full((len(pixels), 1, 2), 0.5, dtype=torch.float64)
-    return Glimpse(pixels, Layout(pixels.shape[-1], origins, levels, pictures, fixations, valid.bool()))
-
-
-def repeat_rows(x: Tensor, rows: int, what: str) -> Tensor:
-    """(B, ...) -> (rows, ...), each repeated in a row."""
-    if rows % len(x):
-        raise ValueError(f"{rows} {what} for {len(x)} pictures; expected the same number for each picture")
-    return x if rows == len(x) else x.repeat_interleave(rows // len(x), 0)
+__all__ = ["Decoder", "Encoder", "EncoderOutput", "MultiModalTransformer", "glimpse_of", "repeat_rows"]
 
 
 class Decoder(nn.Module):
@@ -187,22 +31,40 @@ class Decoder(nn.Module):
         self.embed = embed
         self.position = nn.Embedding(config.max_tokens, config.dim)
         self.drop = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(_Layer(config, layer, decoder=True) for layer in range(config.decoder_layers))
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, layer, decoder=True) for layer in range(config.decoder_layers)
+        )
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(
         self, ids: Tensor, context: Tensor, *, context_mask: Tensor, mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
-        """(B, L) int64 and (B, N, D) -> (B, L, D)."""
+        """(B, L) int64 and (B, N, D) -> (B, L, D).
+
+        Args:
+            ids: the text so far, or what follows on what the cache holds.
+            context: the encoder's output, and which of it counts: (B, N) bool.
+            mask: (B, L) or, with what the cache holds, (B, P + L): 0 is not looked at; or (B, 1, L, P + L) bool, which
+                then is all that is masked.
+            cache: of the P tokens before.
+
+        Raises:
+            ValueError: if the text is longer than the model's `max_tokens`.
+        """
         past = 0 if cache is None else int(cache.get_seq_length())
         length = ids.shape[1]
         if past + length > self.position.num_embeddings:
-            raise ValueError(f"a text of {past + length} tokens; this model writes at most {self.position.num_embeddings}")
+            raise ValueError(
+                f"a text of {past + length} tokens; at most {self.position.num_embeddings} can be written: shorten it"
+            )
         x = self.embed(ids) + self.position(torch.arange(past, past + length, device=ids.device))
         x = self.drop(x)
         allowed = None
         causal = past == 0 and length > 1
-        if mask is not None and not bool(mask.all()):
+        if mask is not None and mask.ndim == 4:
+            allowed = (mask if mask.dtype == torch.bool else mask == 0)[..., : past + length]
+            causal = False
+        elif mask is not None and not bool(mask.all()):
             rows = torch.arange(past, past + length, device=ids.device)[:, None]
             allowed = rows >= torch.arange(past + length, device=ids.device)
             allowed = allowed & mask[:, None, None, : past + length].bool()
@@ -211,9 +73,7 @@ class Decoder(nn.Module):
             rows = torch.arange(past, past + length, device=ids.device)[:, None]
             allowed = rows >= torch.arange(past + length, device=ids.device)
         for layer in self.layers:
-            x = layer(
-                x, context, mask=allowed, context_mask=context_mask[:, None, None], causal=causal, cache=cache
-            )
+            x = layer(x, context, mask=allowed, context_mask=context_mask[:, None, None], causal=causal, cache=cache)
         return self.norm(x)
 
 
@@ -264,8 +124,14 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self) -> nn.Module:
         return self.embed
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embed = self.encoder.embed = self.decoder.embed = cast(nn.Embedding, value)
+
     def get_output_embeddings(self) -> nn.Module:
         return self.head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.head = cast(nn.Linear, value)
 
     def get_encoder(self, modality: str | None = None) -> Encoder:
         return self.encoder
@@ -286,17 +152,24 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         return_dict: bool | None = True,
         **looks: Any,
-    ) -> Seq2SeqLMOutput:
+    ) -> Seq2SeqLMOutput | tuple[Any, ...]:
         """One pass; with labels, the mean cross-entropy of every label that is not -100.
 
         Args:
             input_ids: (B * P, M) prompts, P for each picture.
             pixel_values, and in `looks` the layout's tensors: see `Encoder.forward`.
             decoder_input_ids: (B * P * T, L); from the labels, shifted right, by default.
+            decoder_attention_mask: see `Decoder.forward`.
             labels: (B * P * T, L), T texts for each prompt, -100 where padded.
+            encoder_outputs: of an earlier pass, in place of everything that the encoder reads.
+            past_key_values: what an earlier pass with `use_cache` gave; the text then is only what follows.
+            return_dict: False gives a tuple of what is there.
 
         Returns:
             loss where there are labels, logits (B * P * T, L, vocabulary), the cache, the encoder's output.
+
+        Raises:
+            ValueError: for tensors that do not belong together, and texts that are too long.
         """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids, attention_mask, pixel_values, **looks)
@@ -307,23 +180,86 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
             decoder_input_ids = self.shift_right(labels)
         context = repeat_rows(context, len(decoder_input_ids), "texts")
         mask = repeat_rows(mask, len(decoder_input_ids), "texts")
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache()) if use_cache else None
+        elif not isinstance(past_key_values, EncoderDecoderCache):
+            past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
         hidden = self.decoder(
             decoder_input_ids, context, context_mask=mask, mask=decoder_attention_mask, cache=past_key_values
         )
         logits = self.head(hidden)
         loss = None
         if labels is not None:
+            if labels.shape != decoder_input_ids.shape:
+                raise ValueError(
+                    f"labels have shape {tuple(labels.shape)}, decoder_input_ids {tuple(decoder_input_ids.shape)}; "
+                    f"they must be alike"
+                )
             loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
-        return Seq2SeqLMOutput(
+        output = Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=past_key_values,  # type: ignore[arg-type]
+            past_key_values=past_key_values,
             encoder_last_hidden_state=context,
         )
+        return output.to_tuple() if return_dict is False else output
+
+    @torch.no_grad()
+    def generate(
+        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Writes a text for each prompt; arguments and results are those of `GenerationMixin.generate`.
+
+        No text becomes longer than the model's `max_tokens`, which is also how long one may become where nothing else
+        is asked for. Without a prompt the encoder reads the picture alone.
+
+        Example:
+            >>> model.generate(**processor(["photo.jpg"], "lang=en"), num_beams=3).shape
+            torch.Size([1, 14])
+        """
+        kwargs, generation_config = self._bounded(kwargs, generation_config)
+        nothing_read = inputs is None and kwargs.get("input_ids") is None and kwargs.get("encoder_outputs") is None
+        if nothing_read:
+            kwargs["encoder_outputs"] = self.encoder(**kwargs)
+        mixin: Any = super()
+        return mixin.generate(inputs, generation_config, *args, **kwargs)
+
+    def _bounded(
+        self, kwargs: dict[str, Any], generation_config: GenerationConfig | None
+    ) -> tuple[dict[str, Any], GenerationConfig | None]:
+        """What `generate` was given, with one length of the text in it, which this model can write."""
+        begun = kwargs.get("decoder_input_ids")
+        written = 1 if begun is None else begun.shape[1]
+        if begun is not None and bool((begun[:, 0] != self.config.decoder_start_token_id).all()):
+            written += 1  # Transformers puts the start token before it
+        room = self.config.max_tokens - written
+        if room < 1:
+            raise ValueError(
+                f"decoder_input_ids hold {written} tokens, and this model writes at most {self.config.max_tokens}; "
+                f"leave room for one more"
+            )
+        wanted = room
+        places: list[dict[str, Any]] = [kwargs, vars(self.generation_config)]
+        if generation_config is not None:
+            places.insert(1, vars(generation_config))
+        for settings in places:
+            new, whole = settings.get("max_new_tokens"), settings.get("max_length")
+            if new is None and whole is None:
+                continue
+            wanted = new if new is not None else cast(int, whole) - written
+            if wanted < 1:
+                asked = f"max_length={whole}" if new is None else f"max_new_tokens={new}"
+                raise ValueError(f"{asked} leaves no room after the {written} token(s) of the start; ask for more")
+            break
+        # Everything else that holds a length is emptied, so that Transformers sees one and not two that disagree.
+        length = {"max_length": None, "max_new_tokens": min(wanted, room)}
+        if generation_config is None:
+            return {**kwargs, **length}, None
+        generation_config = copy.deepcopy(generation_config)
+        generation_config.update(**length)
+        return {name: value for name, value in kwargs.items() if name not in length}, generation_config
 
     def shift_right(self, labels: Tensor) -> Tensor:
         """(N, L) labels to what the decoder reads: the start token, then every label but the last."""
         before = labels[:, :-1].masked_fill(labels[:, :-1] == -100, self.config.pad_token_id)
-        return torch.cat([torch.full_like(labels[:, :1], self.config.bos_token_id), before], 1)
+        return torch.cat([torch.full_like(labels[:, :1], self.config.decoder_start_token_id), before], 1)

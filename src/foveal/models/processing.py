@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from transformers.processing_utils import ProcessorMixin
 from foveal.retina import Glimpse, Retina
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, the field's habit
+LANGUAGE = "lang="
 
 
 class GlimpseProcessor(BaseImageProcessor):
@@ -58,7 +60,7 @@ class GlimpseProcessor(BaseImageProcessor):
         levels = self.levels if levels is None else levels
         return Retina(self.size, levels, mean=self.image_mean, std=self.image_std, enlarge=self.enlarge)
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         images: Any,
         *,
@@ -74,7 +76,13 @@ class GlimpseProcessor(BaseImageProcessor):
             fixation: "center", (y, x) or (B, 2).
             levels: in place of the processor's own.
             return_tensors: only "pt".
+            unused: what Transformers passes to every processor, such as `padding`.
+
+        Raises:
+            PictureError: if a picture cannot be read.
+            ValueError: for an impossible argument, or one that looks like a misspelt one.
         """
+        _refuse_misspelt(unused, ("images", "fixation", "levels", "return_tensors"))
         if return_tensors not in (None, "pt"):
             raise ValueError(f"return_tensors={return_tensors!r}: a glimpse is made of PyTorch tensors; use 'pt'")
         return BatchFeature(glimpse_tensors(self.retina(levels)(_flat(images), fixation)))
@@ -121,7 +129,7 @@ class MultiModalProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return [*self.image_processor.model_input_names, "input_ids", "attention_mask"]
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         images: Any = None,
         text: str | Sequence[str] | None = "lang=en",
@@ -136,11 +144,18 @@ class MultiModalProcessor(ProcessorMixin):
         Args:
             images: B pictures, as `GlimpseProcessor` takes them; or already looked at, a `Glimpse`.
             text: a prompt for all of them, or one for each; "lang=en" and "lang=zh" choose the language.
-            fixation, levels: see `GlimpseProcessor`.
+            fixation, levels, return_tensors, unused: see `GlimpseProcessor`.
 
         Raises:
-            ValueError: if the numbers of prompts and pictures differ.
+            PictureError: if a picture cannot be read.
+            ValueError: if the numbers of prompts and pictures differ, for a language that the tokenizer does not know,
+                and as `GlimpseProcessor` does.
+
+        Example:
+            >>> processor(["photo.jpg"], "lang=zh", fixation=(0.3, 0.7))["input_ids"].shape
+            torch.Size([1, 1])
         """
+        _refuse_misspelt(unused, ("images", "text", "fixation", "levels", "return_tensors"))
         if images is None:
             raise ValueError("no picture was given; this model describes pictures")
         if isinstance(images, Glimpse):
@@ -155,9 +170,17 @@ class MultiModalProcessor(ProcessorMixin):
             prompts = prompts * batch
         if len(prompts) != batch:
             raise ValueError(f"{len(prompts)} prompts for {batch} pictures; give one, or one for each")
+        self._refuse_unknown_languages(prompts)
         tokens = self.tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
         inputs["input_ids"], inputs["attention_mask"] = tokens["input_ids"], tokens["attention_mask"]
         return inputs
+
+    def _refuse_unknown_languages(self, prompts: Iterable[str]) -> None:
+        """A language that was never taught would be spelled letter by letter, and mean nothing."""
+        known = [token for token in self.tokenizer.all_special_tokens if token.startswith(LANGUAGE)]
+        for prompt in prompts:
+            if prompt.startswith(LANGUAGE) and prompt not in known and len(prompt.split()) == 1:
+                raise ValueError(f"prompt {prompt!r}: this model knows {', '.join(known) or 'no language by name'}")
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
         """Token rows to texts; see the tokenizer's method."""
@@ -168,20 +191,29 @@ class MultiModalProcessor(ProcessorMixin):
         text = self.tokenizer.decode(*args, **kwargs)
         return text.strip() if isinstance(text, str) else [row.strip() for row in text]
 
-    def post_process_image_text_to_text(self, tokens: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:
+    def post_process_image_text_to_text(
+        self, generated_outputs: Any, skip_special_tokens: bool | None = True, **kwargs: Any
+    ) -> list[str]:
         """What the `image-text-to-text` pipeline calls to read the generated tokens."""
         kept = {key: value for key, value in kwargs.items() if key == "clean_up_tokenization_spaces"}
-        return self.batch_decode(
-            tokens, skip_special_tokens=True if skip_special_tokens is None else skip_special_tokens, **kept
-        )
+        return self.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens is not False, **kept)
 
 
 def language_prompt(language: str) -> str:
     """The prompt that chooses a language: "lang=en", "lang=zh"."""
-    return f"lang={language}"
+    return f"{LANGUAGE}{language}"
 
 
 def labels_of(texts: Sequence[Sequence[int]]) -> Tensor:
     """Token rows of unlike length as one (N, L) int64, padded with -100, which no loss counts."""
-    longest = max(len(row) for row in texts)
-    return torch.tensor([[*row, *[-100] * (longest - len(row))] for row in texts])
+    longest = max((len(row) for row in texts), default=0)
+    rows = [[*row, *[-100] * (longest - len(row))] for row in texts]
+    return torch.tensor(rows, dtype=torch.int64).view(len(rows), longest)
+
+
+def _refuse_misspelt(given: Iterable[str], names: Sequence[str]) -> None:
+    """Transformers passes options that mean nothing here, so unknown ones are let by, but not those of a slip."""
+    for name in given:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+        if near:
+            raise ValueError(f"unknown argument {name!r}; did you mean {near[0]!r}?")

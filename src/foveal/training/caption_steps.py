@@ -15,6 +15,8 @@ from foveal.data.text import clean_caption
 from foveal.models.processing import labels_of, language_prompt
 from foveal.picture import open_picture
 
+KEPT = 4 << 30  # bytes
+
 
 class CaptionSteps:
     """Pictures, each with captions in every language of the run, as token rows sorted by length.
@@ -24,9 +26,10 @@ class CaptionSteps:
         tokenizer: of the text.
         languages: pictures that lack captions in one of them are left out.
         longest: texts of more tokens are cut; start and end included.
+        keep: bytes of decoded pictures that are held in memory; what is beyond is decoded anew each time.
 
     Raises:
-        ValueError: if no picture has captions in all languages.
+        ValueError: if no picture has captions in all languages, or the tokenizer does not know one of them.
     """
 
     def __init__(
@@ -36,8 +39,17 @@ class CaptionSteps:
         *,
         languages: Sequence[str],
         longest: int,
+        keep: int = KEPT,
     ) -> None:
         self.languages = list(languages)
+        prompts = tokenizer([language_prompt(language) for language in self.languages], add_special_tokens=False)
+        for language, tokens in zip(self.languages, prompts["input_ids"], strict=True):
+            if len(tokens) != 1:
+                raise ValueError(
+                    f"language {language!r}: the tokenizer has no token {language_prompt(language)!r}; train it with "
+                    f"this language"
+                )
+        self._prompts = torch.tensor(prompts["input_ids"])
         texts: dict[str, dict[str, list[list[int]]]] = {}
         sources: dict[str, Any] = {}
         end = tokenizer.eos_token_id
@@ -45,7 +57,11 @@ class CaptionSteps:
             if record["language"] not in self.languages:
                 continue
             language = record["language"]
-            rows = tokenizer([clean_caption(text, language) for text in record["texts"]], add_special_tokens=False)
+            cleaned = [clean for text in record["texts"] if (clean := clean_caption(text, language))]
+            if not cleaned:
+                continue
+            # A caption that spells a special token out, such as "</s>", is text like any other.
+            rows = tokenizer(cleaned, add_special_tokens=False, split_special_tokens=True)
             tokens = [[*row[: longest - 2], end] for row in rows["input_ids"]]
             texts.setdefault(record["image"], {}).setdefault(language, []).extend(tokens)
             sources[record["image"]] = record
@@ -59,19 +75,22 @@ class CaptionSteps:
         ]
         if not self._texts:
             raise ValueError(f"no picture has captions in all of {', '.join(self.languages)}")
-        prompts = tokenizer([language_prompt(language) for language in self.languages], add_special_tokens=False)
-        self._prompts = torch.tensor(prompts["input_ids"])
         self._pictures: dict[int, Tensor] = {}
+        self._room = keep
 
     def __len__(self) -> int:
         return len(self._texts)
 
     def picture(self, row: int) -> Tensor:
-        """(3, H, W) uint8, decoded once and kept."""
-        if row not in self._pictures:
-            record = self._sources[row]
-            self._pictures[row] = open_picture(record_picture(record), name=record["image"]).read()
-        return self._pictures[row]
+        """(3, H, W) uint8, decoded once and kept, as far as there is room."""
+        if row in self._pictures:
+            return self._pictures[row]
+        record = self._sources[row]
+        pixels = open_picture(record_picture(record), name=record["image"]).read()
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._pictures[row] = pixels
+        return pixels
 
     def texts(self, rows: Sequence[int], rng: np.random.Generator, *, count: int) -> dict[str, Tensor]:
         """`count` captions of each picture in each language.

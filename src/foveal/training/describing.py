@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.models.multimodal import MultiModalTransformer, repeat_rows
+from foveal.models.encoder import repeat_rows
+from foveal.models.multimodal import MultiModalTransformer
 
 
 class Describing(nn.Module):
@@ -27,6 +28,7 @@ class Describing(nn.Module):
         super().__init__()
         self.model, self.smoothing, self.buckets = model, smoothing, buckets
         self.register_state_dict_post_hook(_keep_tied_once)
+        self.register_load_state_dict_pre_hook(_name_tied_again)
 
     def forward(self, labels: Tensor, **looks: Any) -> dict[str, Tensor]:
         """The mean loss of every label that is not -100.
@@ -35,23 +37,32 @@ class Describing(nn.Module):
             labels: (B * P * T, L) int64; see `MultiModalTransformer.forward`.
             looks: the encoder's inputs.
         """
-        model = self.model
+        model, counted = self.model, labels != -100
+        if not bool(counted.any()):
+            raise ValueError(f"labels of shape {tuple(labels.shape)} are all -100; there is no text to learn")
         encoded = model.encoder(**looks)
         context = repeat_rows(encoded.last_hidden_state, len(labels), "texts")
         mask = repeat_rows(encoded.mask, len(labels), "texts")
-        lengths = (labels != -100).sum(1)
+        # Up to the last label of each text: one that is not counted may stand among those that are.
+        lengths = (counted * torch.arange(1, labels.shape[1] + 1, device=labels.device)).amax(1)
         total = labels.new_zeros((), dtype=torch.float32)
         for rows in lengths.argsort().chunk(self.buckets):
             wanted = labels[rows, : int(lengths[rows].max())]
             hidden = model.decoder(
                 model.shift_right(wanted), context[rows], context_mask=mask[rows], mask=None, cache=None
             )
-            counted = wanted != -100
-            logits = model.head(hidden[counted]).float()
-            total = total + F.cross_entropy(
-                logits, wanted[counted], reduction="sum", label_smoothing=self.smoothing
-            )
-        return {"loss": total / lengths.sum()}
+            there = wanted != -100
+            logits = model.head(hidden[there]).float()
+            total = total + F.cross_entropy(logits, wanted[there], reduction="sum", label_smoothing=self.smoothing)
+        return {"loss": total / counted.sum()}
+
+    def train(self, mode: bool = True) -> Describing:
+        """As ever, but a backbone that does not learn does not gather statistics either."""
+        super().train(mode)
+        backbone = self.model.encoder.backbone
+        if not any(value.requires_grad for value in backbone.parameters()):
+            backbone.eval()
+        return self
 
 
 def _keep_tied_once(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
@@ -61,3 +72,14 @@ def _keep_tied_once(module: nn.Module, state: dict[str, Tensor], prefix: str, me
         if value.data_ptr() in seen and value.numel():
             del state[name]
         seen.add(value.data_ptr())
+
+
+def _name_tied_again(module: nn.Module, state: dict[str, Tensor], prefix: str, *unused: Any) -> None:
+    """Undoes `_keep_tied_once`, so that a checkpoint is read without names that it lacks."""
+    names: dict[int, list[str]] = {}
+    for name, value in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(value), []).append(prefix + name)
+    for group in names.values():
+        kept = next((state[name] for name in group if name in state), None)
+        if kept is not None:
+            state.update(dict.fromkeys(group, kept))

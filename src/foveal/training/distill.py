@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from foveal.halo import area_mean
 from foveal.layout import Layout
 from foveal.models.center_focus import CenterFocusCNN
-from foveal.models.multimodal import glimpse_of
+from foveal.models.encoder import glimpse_of
 
 
 def teacher_at(layout: Layout, n: int, grid: Tensor, boxes: Tensor) -> Tensor:
@@ -28,14 +28,15 @@ def teacher_at(layout: Layout, n: int, grid: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         (B, K, n, n, D); 0 in cells outside the picture.
     """
-    steps = torch.arange(n + 1, dtype=torch.float64)
+    layout, boxes = layout.to(grid.device), boxes.to(grid.device)
+    steps = torch.arange(n + 1, dtype=torch.float64, device=grid.device)
     shares = []
     for axis in (0, 1):
         side = layout.pictures[:, axis, None, None]
         edges = layout.origins[..., axis, None] + steps * layout.cell_pixels(n)[..., None]
         edges = (edges / side).clamp(max=1) * boxes[:, 2 + axis, None, None] + boxes[:, axis, None, None]
         edges = edges * grid.shape[1 + axis]
-        patch = torch.arange(grid.shape[1 + axis], dtype=torch.float64)
+        patch = torch.arange(grid.shape[1 + axis], dtype=torch.float64, device=grid.device)
         overlap = torch.minimum(edges[..., 1:, None], patch + 1) - torch.maximum(edges[..., :-1, None], patch)
         overlap = overlap.clamp(min=0)
         shares.append((overlap / overlap.sum(-1, keepdim=True).clamp(min=1e-9)).to(grid.dtype))
@@ -78,9 +79,7 @@ class Distillation(nn.Module):
         Returns:
             loss, and its parts `cells` and `whole`.
         """
-        glimpse = glimpse_of(
-            pixel_values, window_origins, window_levels, window_valid, picture_sizes, fixations
-        )
+        glimpse = glimpse_of(pixel_values, window_origins, window_levels, window_valid, picture_sizes, fixations)
         features, layout = self.backbone(glimpse), glimpse.layout
         n = features.shape[-1]
         wanted = teacher_at(layout, n, teacher_grid, boxes)

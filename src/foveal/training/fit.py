@@ -6,13 +6,14 @@ continues after being killed sees exactly what an uninterrupted one sees.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 
 from foveal.training.recipe import RecipeError
+from foveal.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 COMPLETE = "ema.safetensors"  # written last of all, so a checkpoint that has it is whole
@@ -76,7 +78,7 @@ def fit(
     except ImportError as error:
         raise ImportError("training needs more packages; run: pip install 'foveal[train]'") from error
 
-    class Average(TrainerCallback):  # type: ignore[misc]
+    class Average(TrainerCallback):
         """Keeps the moving average, saves it as a checkpoint's last file, and writes the metrics down."""
 
         def __init__(self) -> None:
@@ -103,12 +105,13 @@ def fit(
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
-    class StepTrainer(Trainer):  # type: ignore[misc]
+    class StepTrainer(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-            return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+            return SequentialSampler(cast(Steps, self.train_dataset if train_dataset is None else train_dataset))
 
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = last_checkpoint(folder) if resume else None
+    _forget_metrics(folder / "metrics.jsonl", after=_step_of(checkpoint))
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -149,7 +152,24 @@ def fit(
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; None where there is none."""
     found = [place.parent for place in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda place: int(place.name.rpartition("-")[2]), default=None)
+    return max(found, key=_step_of, default=None)
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+
+
+def _forget_metrics(file: Path, *, after: int) -> None:
+    """Drops the lines of steps that are taken again; a line that was cut off as it was written counts as such."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        with contextlib.suppress(json.JSONDecodeError, KeyError):
+            if json.loads(line)["step"] <= after and line.endswith("\n"):
+                kept.append(line)
+    with whole_file(file) as new:
+        new.writelines(kept)
 
 
 def decayed(parameters: dict[str, nn.Parameter], *, rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -6,10 +6,16 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from foveal.data.vocabulary import language_fault
+
+STRIDE = 16  # of every `CenterFocusCNN`; written out, as a recipe is checked before a network is imported
+
+_TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 class RecipeError(ValueError):
@@ -28,7 +34,7 @@ def _of(*choices: str) -> Any:
 class Look:
     """How pictures are looked at."""
 
-    size: int = _in(16, 4096, 64)
+    size: int = _in(16, 4096, 64)  # a multiple of the backbone's stride
     levels: int = _in(1, 16, 3)
     halo: bool = True
     off_centre: float = _in(0, 1, 0.5)
@@ -109,21 +115,28 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: "key=value", nested keys with dots; a path given so is taken from the working folder.
 
     Raises:
-        RecipeError: for an unreadable file, an unknown key (naming the nearest valid one) or a value out of range.
+        RecipeError: for an unreadable file, an unknown key (naming the nearest valid one), a value of the wrong type or
+            out of range, and values that do not go together.
+        ImportError: if PyYAML is missing.
     """
     try:
         import yaml
     except ImportError as error:
         raise ImportError("training needs PyYAML; run: pip install 'foveal[train]'") from error
+    # Its own errors; and what Python makes of a date or a number that cannot be, or of brackets without end.
+    not_yaml = (yaml.YAMLError, ValueError, RecursionError)
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error.__class__.__name__}); give a YAML file") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        tree = yaml.safe_load(text)
+    except not_yaml as error:
+        raise RecipeError(f"{path}: is not YAML: {_one_line(error)}") from error
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: expected keys and values at the top, found {type(tree).__name__}")
+        found = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise RecipeError(f"{path}: expected keys and values at the top, found {found}")
     _resolve_paths(tree, path.resolve().parent)
     for override in overrides:
         key, sign, text = override.partition("=")
@@ -135,8 +148,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise RecipeError(f"{key}: {parent} holds a value, not further keys")
-        place[last] = yaml.safe_load(text)
-    return _build(Recipe, tree, "")
+        try:
+            place[last] = yaml.safe_load(text)
+        except not_yaml as error:
+            raise RecipeError(f"{override!r}: the value is not YAML: {_one_line(error)}") from error
+    _resolve_paths(tree, Path.cwd())  # those of the file are absolute by now
+    recipe = _build(Recipe, tree, "")
+    _refuse_mismatched(recipe)
+    return typing.cast(Recipe, recipe)
 
 
 def as_tree(recipe: Recipe) -> dict[str, Any]:
@@ -150,6 +169,10 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _resolve_paths(tree: dict[str, Any], folder: Path) -> None:
     def resolved(text: Any) -> Any:
         return str((folder / text).resolve()) if isinstance(text, str) and text else text
@@ -158,10 +181,16 @@ def _resolve_paths(tree: dict[str, Any], folder: Path) -> None:
         tree["captions"] = resolved(tree["captions"])
     distil = tree.get("distil")
     if isinstance(distil, dict):
-        if isinstance(distil.get("pictures"), list):
-            distil["pictures"] = [resolved(item) for item in distil["pictures"]]
+        if "pictures" in distil:
+            pictures = _listed(distil["pictures"])
+            distil["pictures"] = [resolved(item) for item in pictures] if isinstance(pictures, list) else pictures
         if "weights" in distil:
             distil["weights"] = resolved(distil["weights"])
+
+
+def _listed(value: Any) -> Any:
+    """Texts with commas between them, as a command line gives a list; anything else as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _build(kind: type, tree: Any, prefix: str) -> Any:
@@ -172,8 +201,7 @@ def _build(kind: type, tree: Any, prefix: str) -> Any:
     values = {}
     for key, value in tree.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
-            raise RecipeError(f"unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
+            raise RecipeError(f"unknown key {prefix}{key}; did you mean {_nearest(str(key), list(fields), prefix)}?")
         values[key] = _value(hints[key], fields[key], value, f"{prefix}{key}")
     missing = [
         name
@@ -181,16 +209,60 @@ def _build(kind: type, tree: Any, prefix: str) -> Any:
         if name not in values and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise RecipeError(f"missing key {prefix}{missing[0]}")
+        raise RecipeError(f"missing key {prefix}{missing[0]}; a recipe cannot do without it")
     return kind(**values)
+
+
+def _nearest(key: str, names: list[str], prefix: str) -> str:
+    """The key that was most likely meant: of the same name in another part, else the most alike here."""
+    elsewhere = [name for name in _keys(Recipe, "") if name.rpartition(".")[2] == key]
+    here = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+    if elsewhere and not here:
+        return " or ".join(elsewhere)
+    return prefix + (here or difflib.get_close_matches(key, names, n=1, cutoff=0.0))[0]
+
+
+def _keys(kind: type, prefix: str) -> Iterator[str]:
+    """Every key there is, nested ones with dots."""
+    for name, hint in typing.get_type_hints(kind).items():
+        yield prefix + name
+        if dataclasses.is_dataclass(hint):
+            yield from _keys(typing.cast(type, hint), f"{prefix}{name}.")
+
+
+def _refuse_mismatched(recipe: Recipe) -> None:
+    """What every key alone cannot tell."""
+    model, distil, languages = recipe.model, recipe.distil, recipe.languages
+    if not recipe.captions:
+        raise RecipeError("captions: is empty; give a caption set")
+    if not languages:
+        raise RecipeError("languages: is empty; give at least one, such as [en]")
+    for place, language in enumerate(languages):
+        if fault := language_fault(language):
+            raise RecipeError(f"languages: {fault}")
+        if language in languages[:place]:
+            raise RecipeError(f"languages: {language!r} is there twice")
+    if recipe.look.size % STRIDE:
+        raise RecipeError(f"look.size: {recipe.look.size} is not a multiple of the backbone's stride {STRIDE}")
+    if model.dim % model.heads:
+        raise RecipeError(f"model.heads: {model.heads} heads do not divide model.dim {model.dim}")
+    least = 256 + 3 + len(languages)
+    if model.vocabulary < least:
+        raise RecipeError(
+            f"model.vocabulary: {model.vocabulary} is too small; expected at least {least}: every byte, three special "
+            f"tokens and one for each language"
+        )
+    if distil.steps:
+        for name, value in (("pictures", distil.pictures), ("weights", distil.weights)):
+            if not value:
+                raise RecipeError(f"distil.{name}: is empty, and distil.steps is {distil.steps}; give it, or no steps")
 
 
 def _value(hint: Any, item: dataclasses.Field[Any], value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, f"{name}.")
     if isinstance(hint, types.GenericAlias):
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
+        value = _listed(value)
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise RecipeError(f"{name}: expected a list of texts, given {value!r}")
         return tuple(value)
@@ -199,14 +271,15 @@ def _value(hint: Any, item: dataclasses.Field[Any], value: Any, name: str) -> An
             value = float(value)
         except ValueError:
             raise RecipeError(f"{name}: expected a number, given {value!r}") from None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise RecipeError(f"{name}: expected {hint.__name__}, given {value!r}")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (isinstance(value, hint) and (hint is not int or whole)) and not (hint is float and whole):
+        raise RecipeError(f"{name}: expected {_TYPES[hint]}, given {value!r}")
     if "range" in item.metadata:
         low, high = item.metadata["range"]
         if not low <= value <= high:
-            raise RecipeError(f"{name}: {value!r} is out of range; expected {low:g} to {high:g}")
+            raise RecipeError(f"{name}: {value!r} is out of range; expected {low} to {high}")
+    if hint is float:
+        value = float(value)
     if "choices" in item.metadata and value not in item.metadata["choices"]:
         near = difflib.get_close_matches(value, item.metadata["choices"], n=1, cutoff=0.0)[0]
         raise RecipeError(

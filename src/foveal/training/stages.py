@@ -51,9 +51,7 @@ def distil_stage(recipe: Recipe, folder: Path, *, resume: bool) -> Path | None:
     return done
 
 
-def distil_steps(
-    recipe: Recipe, pictures: PictureSet, teacher: TeacherFeatures
-) -> Callable[[int], dict[str, Tensor]]:
+def distil_steps(recipe: Recipe, pictures: PictureSet, teacher: TeacherFeatures) -> Callable[[int], dict[str, Tensor]]:
     """What the backbone is shown in each step: augmented looks, and the teacher's features, standardised."""
     sample = np.linspace(0, len(teacher) - 1, min(SAMPLED, len(teacher))).astype(int)
     spread = []

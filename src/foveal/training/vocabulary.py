@@ -23,6 +23,11 @@ def train_vocabulary(texts: Iterable[str], *, size: int, languages: Sequence[str
 
     Raises:
         ValueError: if the size leaves no room for the 256 bytes and the special tokens.
+
+    Example:
+        >>> tokenizer = train_vocabulary(["a dog runs"], size=300, languages=["en"])
+        >>> tokenizer.decode(tokenizer("狗 and a dog")["input_ids"]).strip()
+        '狗 and a dog'
     """
     special = [PAD, START, END, *(language_prompt(language) for language in languages)]
     if size < 256 + len(special):

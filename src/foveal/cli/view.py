@@ -1,0 +1,67 @@
+"""`foveal view`: a glimpse as a picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveal.cli.options import LookAt, Windows, read_fixation, read_levels, standard_input
+from foveal.cli.output import STANDARD, one_line, refuse_unwritable
+from foveal.whole_file import whole_file
+
+EXAMPLES = """
+[bold]Examples[/bold]
+  [cyan]foveal view photo.jpg[/cyan]                              writes photo.glimpse.png
+  [cyan]foveal view photo.jpg --fixation auto -o seen.png[/cyan]  where contrast is
+"""
+
+
+def view(
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file, or - for standard input.")],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.png", help="The drawing; - is standard output. PICTURE.glimpse.png by default."
+        ),
+    ] = None,
+    fixation: LookAt = "center",
+    levels: Windows = "3",
+    size: Annotated[
+        int, typer.Option(min=2, max=4096, metavar="N", help="Cells along the side of a window; even.")
+    ] = 64,
+) -> None:
+    """Draw what one look at a picture sees.
+
+    Full detail at the fixation, coarser windows around it; their borders are drawn, that of the fovea in yellow.
+    """
+    out = out or f"{'picture' if picture == STANDARD else Path(picture).stem}.glimpse.png"
+    if out != STANDARD and os.path.exists(out) and os.path.exists(picture) and os.path.samefile(out, picture):
+        raise typer.BadParameter("this is the picture itself; give the drawing another name", param_hint="--out")
+    if size % 2:
+        raise typer.BadParameter(f"{size} is odd; windows of several levels need an even size", param_hint="--size")
+    refuse_unwritable(out=out)
+    wanted = read_levels(levels) or "auto"
+    point = read_fixation(fixation)
+    from foveal.analysis.glimpse_drawing import draw_glimpse
+    from foveal.picture import open_picture
+    from foveal.policy import energy_fixation
+    from foveal.retina import Retina
+
+    opened = open_picture(standard_input() if picture == STANDARD else picture)
+    if point == "auto":
+        point = energy_fixation(opened, size=size)
+    glimpse = Retina(size, wanted, enlarge=True)([opened], point)
+    drawing = draw_glimpse(glimpse, picture=(opened.height, opened.width))
+    if out == STANDARD:
+        drawing.save(sys.stdout.buffer, "PNG")
+        return
+    with whole_file(out, "wb") as file:
+        drawing.save(file, "PNG")
+    (y, x), cells = glimpse.layout.fixations[0, 0].tolist(), glimpse.layout.num_windows * size * size
+    share = cells / (opened.height * opened.width)
+    print(f"{one_line(out)}: {glimpse.layout.num_windows} windows of {size} x {size}, looked at ({y:.2f}, {x:.2f})")
+    print(f"  {cells:,} cells for the picture's {opened.height * opened.width:,} pixels ({share:.1%})")
