@@ -61,14 +61,10 @@ def main() -> None:
         if batch == 1:
             count = {name: macs(lambda g=g: model.encoder.look(g)) for name, g in glimpses.items()}  # type: ignore[misc]
             tokens = {name: model.encoder.look(g)[1].sum().item() for name, g in glimpses.items()}
-            print(
-                f"{batch:>5} {'MACs, glimpse to tokens':24} {count['fovea'] / 1e6:>9.1f}M {count['dense'] / 1e6:>9.1f}M "
-                f"{count['fovea'] / count['dense']:>12.3f}"
-            )
-            print(
-                f"{batch:>5} {'tokens':24} {tokens['fovea']:>10} {tokens['dense']:>10} "
-                f"{tokens['fovea'] / tokens['dense']:>12.3f}"
-            )
+            millions = {name: value / 1e6 for name, value in count.items()}
+            for part, value in (("million MACs, to tokens", millions), ("tokens", tokens)):
+                ratio = value["fovea"] / value["dense"]
+                print(f"{batch:>5} {part:24} {value['fovea']:>10.1f} {value['dense']:>10.1f} {ratio:>12.3f}")
 
         def from_pictures(name: str, pictures: torch.Tensor = pictures) -> object:
             return model.encoder.look(looks[name](pictures))

@@ -147,7 +147,9 @@ def test_places_that_only_fill_the_batch_are_never_read():
     maps = maps_of(stacked, 8)
     maps[2:4] = math.nan
     assert halo_pad(maps, stacked, 1)[:2].isfinite().all()
-    first = replace(stacked, valid=torch.tensor([[True] * 4, [True, False, True, True]]))
+    valid = stacked.valid.clone()
+    valid[1, 1] = False
+    first = replace(stacked, valid=valid)
     maps = maps_of(first, 8)
     maps[5] = math.nan  # which the fovea, inside it, would read first
     assert halo_pad(maps, first, 1)[4].isfinite().all()

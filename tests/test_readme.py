@@ -18,7 +18,9 @@ BLOCK = re.compile(r"(<!-- [^\n]* -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 def blocks(name: str, language: str) -> list[str]:
     """The code of one language, without what is marked as not run and the lines that install."""
     found = BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
-    return [code for mark, kind, code in found if kind == language and "not run" not in mark and "pip" not in code]
+    return [
+        code for mark, kind, code in found if kind == language and "not run" not in mark and "pip install" not in code
+    ]
 
 
 @pytest.fixture

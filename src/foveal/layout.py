@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foveal.arguments import DEEPEST, fixation_places, one_picture, picture_sides, whole_number, window_place
 from foveal.coverage import own_areas
+from foveal.recall import FEW_WINDOWS, recall
 
 
 def auto_levels(side: int, size: int) -> int:
@@ -220,16 +221,27 @@ class Layout:
     def remembered(self, key: Any, compute: Callable[[], Any]) -> Any:
         """The value of `compute()`, kept under `key`: a layout never changes, so what follows is worked out once.
 
+        It follows from the layout alone: another layout of the same windows gets the same value.
+
         While a graph is traced nothing is kept: the compiler finds the repeated work itself, and a traced tensor
         must not outlive its graph.
         """
         if torch.compiler.is_compiling():
             return compute()
-        if key not in self._memo:
+        known = self._known()
+        if key not in known:
             # Ordinary tensors, also while inference runs: a later training step may look through the same layout.
             with torch.inference_mode(False), torch.no_grad():
-                self._memo[key] = compute()
-        return self._memo[key]
+                known[key] = compute()
+        return known[key]
+
+    def _known(self) -> dict[Any, Any]:
+        """What has been worked out, shared among layouts of the same few windows."""
+        if not self._memo:
+            rows = (self.origins, self.levels, self.pictures, self.fixations, self.valid)
+            few = self.levels.numel() <= FEW_WINDOWS and all(row.device.type == "cpu" for row in rows)
+            self._memo["known"] = recall((self.size, *map(_value, rows))) if few else {}
+        return self._memo["known"]
 
     def cell_pixels(self, n: int) -> Tensor:
         """(B, K) float64: the side, in pixels, of a cell of each window's map of `n x n` cells."""
@@ -317,3 +329,9 @@ def _read_size(sides: Sequence[int], size: int, levels: int, enlarge: bool) -> l
     if longer == widest or (longer < widest and not enlarge):
         return list(sides)
     return [max(1, round(side * widest / longer)) for side in sides]
+
+
+def _value(rows: Tensor) -> tuple[Any, ...]:
+    """All that tells a tensor from others, to be looked up by."""
+    plain = torch.empty(rows.numel(), dtype=rows.dtype).copy_(rows.detach().flatten())
+    return rows.dtype, tuple(rows.shape), plain.view(torch.uint8).numpy().tobytes()
