@@ -396,6 +396,7 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(model):
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    # Interrupted inside an extension's own evaluation, CPython ends itself by the signal: 130 to a shell, too.
+    assert process.returncode in (130, -signal.SIGINT), err
     assert out == b""
     assert b"Traceback" not in err
