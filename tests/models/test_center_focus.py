@@ -81,8 +81,6 @@ def dense_features(network, picture):
 @pytest.mark.parametrize("name", SIZES)
 @torch.inference_mode()
 def test_one_window_equals_the_dense_network_bit_for_bit(name, gating):
-    if name == "base" and gating:
-        pytest.skip("as the smaller ones, only slower")
     network = lively(name, gating=gating)
     picture = torch.randn(2, 3, 96, 96)
     features = network(Glimpse(picture[:, None], Layout.dense(picture=(96, 96))))
