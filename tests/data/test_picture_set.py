@@ -50,6 +50,19 @@ def test_an_item_is_what_the_file_holds(tmp_path: Path) -> None:
     assert torch.equal(PictureSet([tmp_path])[0], picture)
 
 
+def test_a_path_given_twice_counts_twice_and_is_decoded_once(
+    tmp_path: Path, make_pictures: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures("a.png", "b.png")
+    opened: list[object] = []
+    monkeypatch.setattr(picture_set, "open_picture", lambda path, **how: opened.append(path) or open_picture(path))
+
+    pictures = PictureSet([tmp_path, tmp_path])
+
+    assert colours(pictures) == [0, 1, 0, 1]
+    assert len(opened) == 2
+
+
 def test_places_count_from_both_ends_and_end_where_the_set_ends(
     tmp_path: Path, make_pictures: Callable[..., None]
 ) -> None:

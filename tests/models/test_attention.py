@@ -9,7 +9,7 @@ from foveal.models.attention import Attention
 @pytest.fixture
 def attention() -> Attention:
     torch.manual_seed(0)
-    return Attention(16, 4, dropout=0.5, layer=0).eval()
+    return Attention(16, 4, layer=0).eval()
 
 
 def torchs_own(attention: Attention) -> nn.MultiheadAttention:
@@ -50,12 +50,23 @@ def test_masked_places_count_as_if_they_were_not_there(attention: Attention) -> 
     torch.testing.assert_close(seen[1:], attention(x[1:], context[1:]))
 
 
-def test_dropout_acts_in_training_only(attention: Attention) -> None:
-    x = torch.randn(1, 6, 16)
+@pytest.mark.parametrize("half", [False, True])
+def test_training_it_under_autocast_gives_the_gradients_of_full_precision(attention: Attention, half: bool) -> None:
+    x = torch.randn(2, 6, 16)
+    mask = torch.rand(2, 1, 6, 6) < 0.7
+    mask |= torch.eye(6, dtype=torch.bool)
 
-    assert torch.equal(attention(x), attention(x))
-    attention.train()
-    assert not torch.equal(attention(x), attention(x))
+    def gradient(half: bool) -> torch.Tensor:
+        attention.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            result = attention(x, mask=mask)
+        assert result.dtype == (torch.bfloat16 if half else torch.float32)
+        result.float().square().sum().backward()
+        assert attention.query.weight.grad is not None
+        return attention.query.weight.grad.clone()
+
+    expected, given = gradient(False), gradient(half)
+    assert float((given - expected).norm() / expected.norm()) < (0.03 if half else 1e-6)
 
 
 def test_with_a_cache_step_by_step_equals_all_at_once(attention: Attention) -> None:

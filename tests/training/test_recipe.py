@@ -130,7 +130,7 @@ def test_values_out_of_range_are_refused_with_the_range(key: str, low: float, hi
         ("captions: set\nmodel: {dims: 64}", "unknown key model.dims; did you mean model.dim?"),
         ("captions: set\ncaption: {step: 1}", "unknown key caption.step; did you mean caption.steps?"),
         ("captions: set\nlook: {x: 1}", "unknown key look.x; did you mean look."),
-        ("captions: set\nbatch: 5", "unknown key batch; did you mean distil.batch or caption.batch?"),
+        ("captions: set\nbatch: 5", "unknown key batch; did you mean distil.batch or caption.batch or reward.batch?"),
         ("captions: set\nlook: {dropout: 0}", "unknown key look.dropout; did you mean model.dropout?"),
         ("captions: set\n5: 5", "unknown key 5; did you mean"),
         ("seed: 1", "missing key captions"),

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import save_captions
 
 from foveal.models.generation import load_describer
@@ -39,24 +40,30 @@ TINY = {
         "max_tokens": 14,
         "vocabulary": 300,
     },
+    "distil": {"steps": STEPS, "batch": 2, "pictures": "pictures", "teacher": "test_vit", "weights": "vit.safetensors"},
     "caption": {"steps": STEPS, "batch": 2, "texts": 1},
+    "reward": {"steps": STEPS, "batch": 2, "samples": 2},
 }
+STAGES = "distil", "caption", "reward"
 
-# Trains until the step in which it is to be killed, says so, and waits for that.
+# Trains until the step of a stage in which it is to be killed, says so, and waits for that.
 UNTIL_KILLED = """
 import sys, time, torch
 torch.set_num_threads(1)
-from foveal.training import caption_steps
+from foveal.training import stages
 from foveal.training.recipe import load_recipe
 from foveal.training.run import train
-texts, steps = caption_steps.CaptionSteps.texts, iter(range(10_000))
-def waiting(self, *rows, **options):
-    if next(steps) == int(sys.argv[3]):
-        print("waiting", flush=True)
-        time.sleep(600)
-    return texts(self, *rows, **options)
-caption_steps.CaptionSteps.texts = waiting
-train(load_recipe(sys.argv[1]), sys.argv[2])
+recipe, folder, stage, killed_at = sys.argv[1:]
+fit = stages.fit
+def waiting(model, draw, place, **how):
+    def until(step):
+        if place.name == stage and step == int(killed_at):
+            print("waiting", flush=True)
+            time.sleep(600)
+        return draw(step)
+    return fit(model, until, place, **how)
+stages.fit = waiting
+train(load_recipe(recipe), folder)
 """
 
 
@@ -72,6 +79,8 @@ def _one_thread():
 def recipe_file(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     save_captions(folder)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", num_classes=1000).state_dict(), folder / "vit.safetensors")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     return folder / "tiny.yaml"
 
@@ -89,7 +98,7 @@ def digest(file: Path) -> str:
 
 def test_a_run_leaves_its_recipe_versions_metrics_and_a_whole_model(whole_run):
     inside = {file.name for file in whole_run.iterdir()}
-    assert inside == {"recipe.yaml", "versions.json", "processor", "caption", "model"}
+    assert inside == {"recipe.yaml", "versions.json", "processor", "teacher", "model", *STAGES}
     written = yaml.safe_load((whole_run / "recipe.yaml").read_text())
     assert written["seed"] == 0
     assert written["caption"]["steps"] == STEPS
@@ -98,8 +107,9 @@ def test_a_run_leaves_its_recipe_versions_metrics_and_a_whole_model(whole_run):
     assert {"foveal", "python", "torch", "transformers"} <= set(versions)
     assert os.uname().nodename not in json.dumps(versions).split('"')
     assert not any(isinstance(value, str) and "/" in value for value in versions.values())
-    metrics = [json.loads(line) for line in (whole_run / "caption" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in metrics if "loss" in row] == list(range(1, STEPS + 1))
+    for stage in STAGES:
+        metrics = [json.loads(line) for line in (whole_run / stage / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in metrics if "loss" in row] == list(range(1, STEPS + 1))
 
 
 def test_the_model_of_a_run_is_half_precision_and_describes(whole_run):
@@ -116,17 +126,18 @@ def test_the_model_of_a_run_is_half_precision_and_describes(whole_run):
     assert [type(text) for text in describer.write(glimpse, language="zh", beams=1)] == [str]
 
 
-def test_a_run_that_was_killed_and_resumed_has_the_weights_of_one_that_was_not(recipe_file, whole_run, tmp_path):
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_was_killed_and_resumed_has_the_weights_of_one_that_was_not(stage, recipe_file, whole_run, tmp_path):
     folder = tmp_path / "killed"
     child = subprocess.Popen(
-        [sys.executable, "-c", UNTIL_KILLED, str(recipe_file), str(folder), str(KILLED_AT)],
+        [sys.executable, "-c", UNTIL_KILLED, str(recipe_file), str(folder), stage, str(KILLED_AT)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
         assert any(line.strip() == "waiting" for line in child.stdout), "it ended before it could be killed"
-        complete, deadline = folder / "caption" / f"checkpoint-{SAVE_EVERY}" / "ema.safetensors", time.time() + 60
+        complete, deadline = folder / stage / f"checkpoint-{SAVE_EVERY}" / "ema.safetensors", time.time() + 60
         while not complete.exists() and time.time() < deadline:
             time.sleep(0.05)
     finally:
@@ -136,16 +147,17 @@ def test_a_run_that_was_killed_and_resumed_has_the_weights_of_one_that_was_not(r
     assert complete.exists()
     assert child.returncode == -signal.SIGKILL
     assert not (folder / "model").exists()
-    assert not (folder / "caption" / f"checkpoint-{STEPS}").exists()
+    assert not (folder / stage / f"checkpoint-{STEPS}").exists()
     model = train(load_recipe(recipe_file), folder, resume=True)
     ours, theirs = (load_file(place / "model.safetensors") for place in (model, whole_run / "model"))
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    last = f"caption/checkpoint-{STEPS}/ema.safetensors"  # in full precision, where half would hide a difference
-    ours, theirs = load_file(folder / last), load_file(whole_run / last)
-    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    for each in STAGES:
+        last = f"{each}/checkpoint-{STEPS}/ema.safetensors"  # in full precision, where half would hide a difference
+        ours, theirs = load_file(folder / last), load_file(whole_run / last)
+        assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
     assert digest(folder / "processor" / "tokenizer.json") == digest(whole_run / "processor" / "tokenizer.json")
-    steps = [json.loads(line) for line in (folder / "caption" / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps if "loss" in row] == list(range(1, STEPS + 1))
 
 

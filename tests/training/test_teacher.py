@@ -163,3 +163,21 @@ def test_a_network_without_patches_is_no_teacher(look: Look, tmp_path: Path) -> 
 
     with pytest.raises(ValueError, match="test_resnet: a teacher must be one of timm's vision transformers"):
         look(name="test_resnet", weights=file)
+
+
+def test_a_picture_that_is_there_twice_is_looked_at_once(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pictures(tmp_path / "pictures", 3)
+    looked: list[int] = []
+    fitted = teacher._fitted
+    monkeypatch.setattr(teacher, "_fitted", lambda picture, size: looked.append(size) or fitted(picture, size))
+    pictures = PictureSet([tmp_path / "pictures", tmp_path / "pictures" / "1.png"])
+
+    features = teacher_features(pictures, weights, tmp_path / "features", name=NAME)
+
+    assert len(features) == 4
+    assert len(looked) == 3
+    assert np.array_equal(features.patches[3], features.patches[1])
+    assert np.array_equal(features.summary[3], features.summary[1])
+    assert not np.array_equal(features.patches[3], features.patches[2])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.blocks.kept_norm import norm_kept
 from foveal.halo import FoveatedConv2d, HaloTable, Padding, fill, halo_table, rim_of
 from foveal.layout import Layout
 
@@ -144,11 +145,36 @@ class SlimNorm2d(nn.BatchNorm2d):
         super().__init__(channels)
         self.periphery = nn.BatchNorm2d(narrow_channels(channels, width)) if width < 1 else None
 
-    def forward(self, x: Tensor | Split) -> Tensor | Split:  # type: ignore[override]
+    def forward(self, x: Tensor | Split, layout: Layout | None = None) -> Tensor | Split:  # type: ignore[override]
+        """(B * K, C, n, n), or a `Split` of it -> the same kind.
+
+        Args:
+            x: maps.
+            layout: of their windows; in training, cells outside the picture then do not count in the statistics.
+        """
+        kept = None if layout is None or not self.training else _kept(layout, x)
         if isinstance(x, Tensor):
-            return super().forward(x)
+            return super().forward(x) if kept is None else norm_kept(self, x, kept)
         assert self.periphery is not None
-        return Split(super().forward(x.fine), self.periphery(x.coarse))
+        if kept is None:
+            return Split(super().forward(x.fine), self.periphery(x.coarse))
+        assert layout is not None
+        fine, coarse = _rows_of(layout, len(kept) // layout.num_windows)
+        narrow = norm_kept(self.periphery, x.coarse, kept[coarse]) if len(coarse) else x.coarse
+        return Split(norm_kept(self, x.fine, kept[fine]), narrow)
+
+
+def _kept(layout: Layout, x: Tensor | Split) -> Tensor | None:
+    """(B * K, n, n) bool, which cells lie in a picture and do not only fill the batch; None where all do."""
+    n = (x if isinstance(x, Tensor) else x.fine).shape[-1]
+    windows = len(x) if isinstance(x, Tensor) else len(x.fine) + len(x.coarse)
+
+    def compute() -> Tensor | None:
+        kept = layout.inside(n) & layout.valid[..., None, None]
+        return None if bool(kept.all()) else kept
+
+    kept = layout.remembered(("kept", n), compute)
+    return None if kept is None else kept.expand(windows // layout.num_windows, -1, -1, -1).flatten(0, 1)
 
 
 def narrow_channels(channels: int, width: float) -> int:

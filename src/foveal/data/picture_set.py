@@ -22,7 +22,8 @@ class PictureSet(Sequence[Tensor]):
     """All pictures of some files, folders and zip archives, in name order; each item is (3, H, W) uint8.
 
     Args:
-        paths: of pictures, folders (read through) and `.zip` archives. Hidden files are no pictures.
+        paths: of pictures, folders (read through) and `.zip` archives. Hidden files are no pictures. A path that is
+            given twice counts twice.
         keep: hold decoded pictures in memory, as far as 8 GiB go, so that later epochs decode nothing.
 
     Raises:
@@ -37,7 +38,7 @@ class PictureSet(Sequence[Tensor]):
         self.places = [place for path in paths for place in _places(Path(path))]
         if not self.places:
             raise PictureError("no paths were given; expected pictures, folders of pictures or .zip archives of them")
-        self._kept: dict[int, Tensor] = {}
+        self._kept: dict[tuple[str | None, str], Tensor] = {}
         self._room = KEPT if keep else 0
         self._archives: dict[str, zipfile.ZipFile] = {}
         self._lock = threading.Lock()
@@ -47,16 +48,16 @@ class PictureSet(Sequence[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
         index = range(len(self.places))[index]  # negative ones count from the end, and one beyond it ends a loop
-        if index in self._kept:
-            return self._kept[index]
-        archive, member = self.places[index]
+        place = archive, member = self.places[index]
+        if place in self._kept:
+            return self._kept[place]
         if archive is None:
             pixels = open_picture(member).read()
         else:
             pixels = open_picture(self._unpacked(archive, member), name=f"{archive}:{member}").read()
         if pixels.nbytes <= self._room:
             self._room -= pixels.nbytes
-            self._kept[index] = pixels
+            self._kept[place] = pixels
         return pixels
 
     def stamps(self) -> list[list[str | int | None]]:

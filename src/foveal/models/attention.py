@@ -18,18 +18,17 @@ class Attention(nn.Module):
     Args:
         dim: D.
         heads: must divide D.
-        dropout: on the attention weights, in training.
         layer: number of the layer in its cache; None never caches.
 
     Raises:
         ValueError: if the heads do not divide the width.
     """
 
-    def __init__(self, dim: int, heads: int, *, dropout: float = 0.0, layer: int | None = None) -> None:
+    def __init__(self, dim: int, heads: int, *, layer: int | None = None) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide a width of {dim}")
-        self.heads, self.dropout, self.layer = heads, dropout, layer
+        self.heads, self.layer = heads, layer
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(
@@ -73,8 +72,12 @@ class Attention(nn.Module):
         else:
             source = x if context is None else context
             key, value = self._heads(self.key(source)), self._heads(self.value(source))
-        dropout = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout, is_causal=causal)
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad:
+            # Training there: the fused kernel's backward pass is two to four times slower in bfloat16 than in float32.
+            with torch.autocast("cpu", enabled=False):
+                seen = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, is_causal=causal)
+        else:
+            seen = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
         return self.out(seen.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:

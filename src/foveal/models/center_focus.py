@@ -45,9 +45,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor | Split, layout: Layout, *, halo: bool) -> Tensor | Split:
         shortcut = x
         if self.project is not None:
-            shortcut = self.project_norm(self.project(x, layout, halo=halo))
-        x = self.norm1(self.conv1(x, layout, halo=halo)).relu()
-        x = self.norm2(self.conv2(x, layout, halo=halo))
+            shortcut = self.project_norm(self.project(x, layout, halo=halo), layout)
+        x = self.norm1(self.conv1(x, layout, halo=halo), layout).relu()
+        x = self.norm2(self.conv2(x, layout, halo=halo), layout)
         return (x + shortcut).relu()  # type: ignore[operator]
 
 
@@ -117,7 +117,7 @@ class CenterFocusCNN(nn.Module):
         x: Tensor | Split = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         if self.periphery_channels < 1:
             x = split(x, layout)  # type: ignore[arg-type]
-        x = self.stem_norm(self.stem(x, layout, halo=self.halo)).relu()
+        x = self.stem_norm(self.stem(x, layout, halo=self.halo), layout).relu()
         for stage, blocks in enumerate(self.stages):
             for block in cast(nn.ModuleList, blocks):
                 x = block(x, layout, halo=self.halo)

@@ -92,6 +92,14 @@ class CaptionSteps:
             self._pictures[row] = pixels
         return pixels
 
+    def known(self, row: int) -> dict[str, list[list[int]]]:
+        """Every caption of a picture as tokens with their end token, by language, the shortest first."""
+        return self._texts[row]
+
+    def prompts(self, pictures: int) -> Tensor:
+        """(B * languages, 1) int64: the prompt of every language, for each of so many pictures."""
+        return self._prompts.repeat(pictures, 1)
+
     def texts(self, rows: Sequence[int], rng: np.random.Generator, *, count: int) -> dict[str, Tensor]:
         """`count` captions of each picture in each language.
 
@@ -109,4 +117,4 @@ class CaptionSteps:
                 first = int(share * (max(0, len(known) - count) + 1))
                 chosen = known[first : first + count]
                 labels += [*chosen, *[chosen[-1]] * (count - len(chosen))]
-        return {"input_ids": self._prompts.repeat(len(rows), 1), "labels": labels_of(labels)}
+        return {"input_ids": self.prompts(len(rows)), "labels": labels_of(labels)}

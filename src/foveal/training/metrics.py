@@ -12,11 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_N = 4
-"""Longest n-gram counted by BLEU and CIDEr-D."""
-
-CIDER_SIGMA = 6.0
-"""Width, in tokens, of CIDEr-D's Gaussian penalty on a difference in length."""
+from foveal.training.cider import MAX_N, CiderD, Ngrams, ngrams_of
 
 ROUGE_BETA = 1.2
 """Weight of recall against precision in ROUGE-L's F-measure."""
@@ -40,8 +36,6 @@ _SINGLE = (
     "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _CHARACTER_TOKEN = re.compile(rf"{_NUMBER}|[{_SINGLE}]|(?:(?![{_SINGLE}])[^\W_])+")
-
-Ngrams = Counter[tuple[str, ...]]
 
 
 def tokenize(text: str, language: str = "en") -> list[str]:
@@ -160,13 +154,13 @@ def _samples(candidates: Sequence[str], references: Sequence[Sequence[str]], lan
             raise ValueError(f"references[{index}] is empty; each candidate needs at least one human caption")
         candidate_tokens = tuple(tokenize(candidate, language))
         tokens = tuple(tuple(tokenize(text, language)) for text in texts)
-        samples.append(_Sample(candidate_tokens, tokens, _ngrams(candidate_tokens), tuple(map(_ngrams, tokens))))
+        samples.append(_Sample(candidate_tokens, tokens, ngrams_of(candidate_tokens), tuple(map(ngrams_of, tokens))))
     return samples
 
 
-def _ngrams(tokens: tuple[str, ...]) -> Ngrams:
-    """Counts of all n-grams of 1 to `MAX_N` tokens."""
-    return Counter(tokens[i : i + n] for n in range(1, MAX_N + 1) for i in range(len(tokens) - n + 1))
+def _cider_d(samples: list[_Sample]) -> list[float]:
+    scorer = CiderD([sample.references for sample in samples])
+    return [scorer.score(sample.candidate, row) for row, sample in enumerate(samples)]
 
 
 # BLEU ------------------------------------------------------------------------------------------------------------
@@ -238,43 +232,3 @@ def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
             row[j] = diagonal + 1 if a == b else max(above, row[j - 1])
             diagonal = above
     return row[-1]
-
-
-# CIDEr-D ---------------------------------------------------------------------------------------------------------
-
-
-def _cider_d(samples: list[_Sample]) -> list[float]:
-    """Each caption's CIDEr-D: clipped tf-idf cosine with every reference, damped where lengths differ, times 10."""
-    document_frequency: Counter[tuple[str, ...]] = Counter()
-    for sample in samples:
-        document_frequency.update(set().union(*sample.reference_ngrams))
-    log_total = math.log(len(samples))
-
-    def weigh(counts: Ngrams) -> tuple[dict[tuple[str, ...], float], list[float]]:
-        """tf-idf of every n-gram, and the Euclidean norm for each n."""
-        weights, squares = {}, [0.0] * MAX_N
-        for ngram, count in counts.items():
-            weight = count * (log_total - math.log(max(1, document_frequency[ngram])))
-            weights[ngram] = weight
-            squares[len(ngram) - 1] += weight * weight
-        return weights, [math.sqrt(square) for square in squares]
-
-    scores = []
-    for sample in samples:
-        weights, norms = weigh(sample.candidate_ngrams)
-        total = 0.0
-        for reference, counts in zip(sample.references, sample.reference_ngrams, strict=True):
-            reference_weights, reference_norms = weigh(counts)
-            products = [0.0] * MAX_N
-            for ngram, weight in weights.items():
-                other = reference_weights.get(ngram, 0.0)
-                products[len(ngram) - 1] += min(weight, other) * other
-            # pycocoevalcap measures lengths in bigrams: the difference in tokens, but that 0 and 1 token are alike.
-            delta = max(0, len(sample.candidate) - 1) - max(0, len(reference) - 1)
-            cosine = sum(
-                product / (norm * reference_norm) if norm and reference_norm else 0.0
-                for product, norm, reference_norm in zip(products, norms, reference_norms, strict=True)
-            )
-            total += cosine * math.exp(-(delta**2) / (2 * CIDER_SIGMA**2))
-        scores.append(10.0 * total / (MAX_N * len(sample.references)))
-    return scores

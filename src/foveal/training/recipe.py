@@ -86,6 +86,17 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Reward:
+    """The third stage: the network learns from texts of its own, by their CIDEr-D. No steps, no stage."""
+
+    steps: int = _in(0, 10_000_000, 0)
+    batch: int = _in(1, 4096, 32)
+    samples: int = _in(2, 100, 5)
+    longest: int = _in(2, 4096, 24)
+    rate: float = _in(1e-6, 1, 1e-4)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run.
 
@@ -105,6 +116,7 @@ class Recipe:
     model: Model = field(default_factory=Model)
     distil: Distil = field(default_factory=Distil)
     caption: Caption = field(default_factory=Caption)
+    reward: Reward = field(default_factory=Reward)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

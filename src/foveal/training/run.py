@@ -25,7 +25,7 @@ from foveal.models.multimodal import MultiModalTransformer
 from foveal.models.processing import GlimpseProcessor, MultiModalProcessor
 from foveal.training.caption_steps import CaptionSteps
 from foveal.training.recipe import Recipe, RecipeError, as_tree
-from foveal.training.stages import caption_stage, distil_stage, load_backbone
+from foveal.training.stages import caption_stage, distil_stage, load_backbone, reward_stage
 from foveal.training.vocabulary import train_vocabulary
 from foveal.whole_file import whole_file
 
@@ -74,6 +74,8 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False) -> Path:
     model = MultiModalTransformer(_configuration(recipe, processor))
     load_backbone(model, backbone)
     caption_stage(recipe, folder, model, captions, resume=resume)
+    _refuse_diverged(model)
+    reward_stage(recipe, folder, model, captions, processor.tokenizer, resume=resume)
     _in_place(done, lambda place: _save(model, processor, place))
     return done
 
@@ -176,10 +178,8 @@ def _configuration(recipe: Recipe, processor: MultiModalProcessor) -> MultiModal
 
 
 def _save(model: MultiModalTransformer, processor: MultiModalProcessor, place: Path) -> None:
+    _refuse_diverged(model)
     model = copy.deepcopy(model).cpu().half()
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ValueError(f"the training came to weights that half precision cannot hold ({name}); lower the rate")
     config = model.config
     model.generation_config = GenerationConfig(
         num_beams=BEAMS,
@@ -194,6 +194,12 @@ def _save(model: MultiModalTransformer, processor: MultiModalProcessor, place: P
     processor.save_pretrained(place)
     for file in place.iterdir():
         file.chmod(0o644)  # safetensors are written for their owner's eyes alone
+
+
+def _refuse_diverged(model: MultiModalTransformer) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.half().isfinite().all()):
+            raise ValueError(f"the training came to weights that half precision cannot hold ({name}); lower the rate")
 
 
 def _in_place(place: Path, save: Callable[[Path], Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from foveal.data.picture_set import PictureSet
 from foveal.models.center_focus import CenterFocusCNN
@@ -21,6 +22,7 @@ from foveal.training.describing import Describing
 from foveal.training.distill import Distillation
 from foveal.training.fit import decayed, fit
 from foveal.training.recipe import Look, Recipe
+from foveal.training.self_critical import Rewards, SelfCritical
 from foveal.training.teacher import TeacherFeatures, teacher_features
 from foveal.training.views import Views, draw_views
 
@@ -110,6 +112,43 @@ def caption_stage(
         model.encoder.backbone.requires_grad_(False)
     task = Describing(model, smoothing=wanted.smoothing)
     _fit(recipe, task, draw, folder / "caption", steps=wanted.steps, groups=groups, resume=resume)
+    return model
+
+
+def reward_stage(
+    recipe: Recipe,
+    folder: Path,
+    model: MultiModalTransformer,
+    captions: CaptionSteps,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    resume: bool,
+) -> MultiModalTransformer:
+    """Lets the network learn from what it writes itself; in place. Nothing where the recipe has no such stage.
+
+    Args:
+        recipe: the run.
+        folder: of the run.
+        model: that already describes.
+        captions: pictures and token rows.
+        tokenizer: of the texts.
+        resume: continue a stage that was cut off.
+    """
+    wanted = recipe.reward
+    if not wanted.steps:
+        return model
+    order = Shuffled(len(captions), wanted.batch, recipe.seed)
+
+    def draw(step: int) -> dict[str, Tensor]:
+        rows, rng = order.rows(step), np.random.default_rng([recipe.seed, 3, step])
+        views = _views([captions.picture(row) for row in rows], recipe.look, rng)
+        return {**glimpse_tensors(views.glimpse), "input_ids": captions.prompts(len(rows)), "rows": torch.tensor(rows)}
+
+    longest = min(wanted.longest, recipe.model.max_tokens - 1)
+    task = SelfCritical(model, Rewards(captions, tokenizer), samples=wanted.samples, longest=longest)
+    learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    groups = decayed(learning, rate=wanted.rate, weight_decay=0.0)
+    _fit(recipe, task, draw, folder / "reward", steps=wanted.steps, groups=groups, resume=resume)
     return model
 
 

@@ -1,0 +1,75 @@
+"""Batch norm in training whose statistics leave out what is no part of a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def norm_kept(norm: nn.BatchNorm2d, x: Tensor, kept: Tensor) -> Tensor:
+    """A training pass of batch norm (Ioffe and Szegedy 2015) with the statistics of the kept cells.
+
+    All cells are normalised by them, the others too; running statistics move as in `torch.nn.BatchNorm2d`.
+
+    Args:
+        norm: with affine terms and running statistics.
+        x: (N, C, n, m); channels-last memory is fastest.
+        kept: (N, n, m) bool, the cells that count.
+
+    Raises:
+        ValueError: if fewer than two cells are kept.
+    """
+    index = kept.flatten().nonzero()[:, 0].to(x.device)
+    if len(index) < 2:
+        raise ValueError(f"batch norm in training needs at least 2 cells inside a picture, here are {len(index)}")
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    result, mean, var = _KeptNorm.apply(x, norm.weight, norm.bias, index, norm.eps)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        norm.running_mean.lerp_(mean, share)
+        norm.running_var.lerp_(var * (len(index) / (len(index) - 1)), share)
+    return result
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+class _KeptNorm(torch.autograd.Function):
+    """Out of PyTorch's own kernels: written in single operations, autograd made a training step twice as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, index: Tensor, eps: float) -> tuple[Tensor, ...]:
+        rows = _rows(x).index_select(0, index)
+        like_maps = rows.T[None, :, :, None]  # (1, C, kept, 1), which lies in memory as channels-last maps do
+        _, mean, spread = torch.native_batch_norm(like_maps, weight, bias, None, None, True, 0.0, eps)
+        var = spread.pow(-2) - eps
+        ctx.save_for_backward(x, weight, index, mean, var)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, index, mean, var = ctx.saved_tensors
+        wanted = [True, True, True]
+        # As if the statistics were constants ...
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            grads[0], x, weight, mean, var, None, None, False, ctx.eps, wanted
+        )
+        # ... and what reaches the kept cells through them.
+        spread = (var + ctx.eps).rsqrt()
+        slope = -weight * spread.square() * dweight / len(index)
+        level = -weight * spread * dbias / len(index) - slope * mean
+        rows = _rows(dx)
+        share = torch.addcmul(level, _rows(x).index_select(0, index).float(), slope).to(rows.dtype)
+        dx = rows.index_add(0, index, share).view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+        return dx, dweight, dbias, None, None
