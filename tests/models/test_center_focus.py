@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import foveal.models.center_focus as module
-from foveal.blocks.slim import SlimConv2d
+from foveal.blocks.slim import SlimConv2d, SlimNorm2d
 from foveal.layout import Layout
 from foveal.models.center_focus import SIGMAS, SIZES, CenterFocusCNN
 from foveal.retina import Glimpse, Retina
@@ -276,10 +276,14 @@ def test_a_narrow_periphery_saves_what_its_channels_cost(name):
 def test_training_keeps_statistics_of_fovea_and_periphery_apart():
     network, glimpse = CenterFocusCNN("nano", periphery_channels=0.5), look()
     stem = network.stem(glimpse.pixels.flatten(0, 1), glimpse.layout)  # the first window is the fovea
+    inside = glimpse.layout.inside(stem.shape[-1])[0]
+    assert 0.5 < inside.float().mean() < 1
     network.train()(glimpse)
-    for norm, maps in ((network.stem_norm, stem[:1]), (network.stem_norm.periphery, stem[1:, :8])):
-        torch.testing.assert_close(norm.running_mean, 0.1 * maps.mean((0, 2, 3)))
-        torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * maps.var((0, 2, 3)))
+    fine, coarse = slice(0, 1), slice(1, None)
+    for norm, windows in ((network.stem_norm, fine), (network.stem_norm.periphery, coarse)):
+        cells = stem[windows, : norm.num_features].permute(0, 2, 3, 1)[inside[windows]]  # none beside the picture
+        torch.testing.assert_close(norm.running_mean, 0.1 * cells.mean(0))
+        torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * cells.var(0))
 
 
 @torch.inference_mode()
@@ -304,6 +308,29 @@ def test_sorting_the_channels_keeps_the_function_and_puts_the_important_ones_fir
 def test_what_cannot_be_sorted_is_refused(options):
     with pytest.raises(ValueError, match="needs gating=True and a full-width network"):
         CenterFocusCNN("nano", **options).sort_channels()
+
+
+def test_narrowed_it_sees_with_the_leading_channels_of_the_same_weights():
+    network, glimpse = lively(gating=True), look()
+    network.sort_channels()
+    narrow = network.narrowed(0.5)
+    assert (narrow.periphery_channels, narrow.halo, narrow.training) == (0.5, True, False)
+    for name, value in network.state_dict().items():
+        assert torch.equal(narrow.state_dict()[name], value)
+    for name, part in narrow.named_modules():
+        if isinstance(part, SlimNorm2d):
+            full = network.get_submodule(name)
+            half = part.periphery.num_features
+            assert half == part.num_features // 2
+            assert torch.equal(part.periphery.running_var, full.running_var[:half])
+            assert torch.equal(part.periphery.weight, full.weight[:half])
+    features = narrow(glimpse)
+    half = features.shape[2] // 2
+    coarse = glimpse.layout.levels[0] > 0
+    assert features[:, coarse, half:].abs().max() == 0
+    assert features[:, coarse, :half].abs().max() > 0
+    with pytest.raises(ValueError, match=r"already computes only 0\.5"):
+        narrow.narrowed(0.25)
 
 
 def test_halo_or_not_the_weights_are_the_same_ones():

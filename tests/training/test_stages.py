@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import TEXTS, save_pictures
 from torch import Tensor
 
@@ -139,6 +140,22 @@ def test_a_taught_backbone_is_kept_loaded_and_not_taught_again(
     taught = model.encoder.backbone.state_dict()
     assert not torch.equal(taught["stem.weight"], untaught["stem.weight"])
     assert taught["stem_norm.num_batches_tracked"] == 2
+
+
+def test_with_gates_the_whole_width_is_taught_and_the_best_channels_are_kept(
+    tmp_path: Path, pictures: PictureSet, teacher: TeacherFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "teacher_features", lambda *args, **how: teacher)
+    distil = Distil(steps=2, batch=3, pictures=(str(tmp_path / "pictures"),), weights="w")
+    model = dataclasses.replace(TINY, gating=True, periphery_channels=0.5)
+
+    file = distil_stage(recipe(distil=distil, model=model), tmp_path / "run", resume=False)
+
+    backbone = CenterFocusCNN("nano", gating=True, periphery_channels=0.5)
+    backbone.load_state_dict(load_file(str(file)))
+    for gate in backbone.gates:
+        assert torch.equal(gate.importance, gate.importance.sort(descending=True).values)
+        assert gate.importance[0] > gate.importance[-1]
 
 
 def small_model(vocab_size: int = 300) -> MultiModalTransformer:

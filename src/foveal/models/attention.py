@@ -78,7 +78,7 @@ class Attention(nn.Module):
                 seen = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, is_causal=causal)
         else:
             seen = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
-        return self.out(seen.transpose(1, 2).flatten(2))
+        return self.out(seen.to(query.dtype).transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -85,7 +85,7 @@ class CenterFocusCNN(nn.Module):
         if name not in SIZES:
             raise ValueError(f"unknown size {name!r}; choose one of {', '.join(SIZES)}")
         widths, depths = SIZES[name]
-        self.halo, self.periphery_channels = halo, periphery_channels
+        self.name, self.halo, self.periphery_channels, self.floor = name, halo, periphery_channels, floor
         self.channels = widths[-1]
         width = periphery_channels
         self.stem = SlimConv2d(3, widths[0], 3, stride=2, padding=1, bias=False, width=width)
@@ -174,6 +174,29 @@ class CenterFocusCNN(nn.Module):
                 if following.project is not None:
                     _permute_inputs(following.project, order)
         return order
+
+    @torch.no_grad()
+    def narrowed(self, periphery_channels: float) -> CenterFocusCNN:
+        """These weights in a network whose periphery computes only the leading channels.
+
+        Its norms for the narrow width start from the leading part of the others; they are to be trained. Sort the
+        channels first, so that the leading part is the best: `network.sort_channels(); network.narrowed(0.5)`.
+
+        Raises:
+            ValueError: if the periphery is narrow already, or for a fraction out of range.
+        """
+        if self.periphery_channels < 1:
+            raise ValueError(f"the periphery already computes only {self.periphery_channels} of the channels")
+        narrow = CenterFocusCNN(
+            self.name, halo=self.halo, periphery_channels=periphery_channels, gating=bool(self.gates), floor=self.floor
+        )
+        state = self.state_dict()
+        for name, value in narrow.state_dict().items():
+            if name not in state:
+                full = state[name.replace(".periphery.", ".")]
+                state[name] = full[: len(value)] if value.ndim else full
+        narrow.load_state_dict(state)
+        return narrow.train(self.training)
 
 
 def _permute_inputs(conv: nn.Conv2d, order: Tensor) -> None:

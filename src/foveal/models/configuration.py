@@ -15,6 +15,7 @@ class MultiModalTransformerConfig(PretrainedConfig):
         backbone: name of a `CenterFocusCNN` size.
         halo: fill the rims of the windows from those around.
         periphery_channels: fraction of the channels that windows coarser than level 0 compute.
+        gating: a `ChannelGating` after each stage of the backbone.
         dim: width D of the tokens.
         heads: of every attention.
         encoder_layers, decoder_layers: depth of both sides.
@@ -37,6 +38,7 @@ class MultiModalTransformerConfig(PretrainedConfig):
         backbone: str = "small",
         halo: bool = True,
         periphery_channels: float = 1.0,
+        gating: bool = False,
         dim: int = 256,
         heads: int = 4,
         encoder_layers: int = 2,
@@ -50,7 +52,8 @@ class MultiModalTransformerConfig(PretrainedConfig):
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
-        self.backbone, self.halo, self.periphery_channels = backbone, halo, periphery_channels
+        self.backbone, self.halo = backbone, halo
+        self.periphery_channels, self.gating = periphery_channels, gating
         self.dim, self.heads, self.feedforward, self.dropout = dim, heads, feedforward, dropout
         self.encoder_layers, self.decoder_layers = encoder_layers, decoder_layers
         self.max_tokens = max_tokens

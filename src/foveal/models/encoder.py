@@ -41,7 +41,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = embed
-        self.backbone = CenterFocusCNN(config.backbone, halo=config.halo, periphery_channels=config.periphery_channels)
+        self.backbone = CenterFocusCNN(
+            config.backbone, halo=config.halo, periphery_channels=config.periphery_channels, gating=config.gating
+        )
         self.tokenizer = ImageTokenizer(self.backbone.channels, config.dim)
         self.modality = nn.Embedding(2, config.dim)
         self.position = nn.Embedding(config.max_tokens, config.dim)

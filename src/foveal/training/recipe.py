@@ -49,6 +49,7 @@ class Model:
 
     backbone: str = _of("small", "nano", "tiny", "base")
     periphery_channels: float = _in(0.05, 1, 1.0)
+    gating: bool = False  # ranks the channels: a narrow periphery then keeps those that distillation found best
     dim: int = _in(16, 4096, 256)
     heads: int = _in(1, 64, 4)
     encoder_layers: int = _in(0, 48, 2)

@@ -164,6 +164,7 @@ def _configuration(recipe: Recipe, processor: MultiModalProcessor) -> MultiModal
         backbone=wanted.backbone,
         halo=recipe.look.halo,
         periphery_channels=wanted.periphery_channels,
+        gating=wanted.gating,
         dim=wanted.dim,
         heads=wanted.heads,
         encoder_layers=wanted.encoder_layers,

@@ -32,6 +32,8 @@ SAMPLED = 512  # pictures from which the spread of the teacher's features is tol
 def distil_stage(recipe: Recipe, folder: Path, *, resume: bool) -> Path | None:
     """Teaches the backbone; the weights' file, or None where the recipe has no such stage.
 
+    With gates the whole width is taught first; a narrow periphery then keeps the channels that the gates ranked best.
+
     Args:
         recipe: the run.
         folder: of the run.
@@ -47,8 +49,12 @@ def distil_stage(recipe: Recipe, folder: Path, *, resume: bool) -> Path | None:
     draw = distil_steps(recipe, pictures, teacher)
     groups = decayed(dict(model.named_parameters()), rate=wanted.rate, weight_decay=wanted.weight_decay)
     _fit(recipe, model, draw, folder / "distil", steps=wanted.steps, groups=groups, resume=resume)
+    backbone = model.backbone
+    if backbone.periphery_channels != recipe.model.periphery_channels:
+        backbone.sort_channels()
+        backbone = backbone.narrowed(recipe.model.periphery_channels)
     part = done.with_suffix(".part")
-    save_file(model.backbone.state_dict(), part)
+    save_file(backbone.state_dict(), part)
     part.replace(done)
     return done
 
@@ -186,9 +192,9 @@ def _views(pictures: Sequence[Tensor], look: Look, rng: np.random.Generator) -> 
 
 
 def _backbone(recipe: Recipe) -> CenterFocusCNN:
-    return CenterFocusCNN(
-        recipe.model.backbone, halo=recipe.look.halo, periphery_channels=recipe.model.periphery_channels
-    )
+    wanted = recipe.model
+    width = 1.0 if wanted.gating else wanted.periphery_channels
+    return CenterFocusCNN(wanted.backbone, halo=recipe.look.halo, periphery_channels=width, gating=wanted.gating)
 
 
 def _fit(
