@@ -1,6 +1,7 @@
 """Rims filled from the windows around, and layers that equal the dense network's."""
 
 import copy
+import dataclasses
 import doctest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -208,6 +209,12 @@ def test_one_window_that_the_picture_fills_runs_the_ordinary_mean():
     assert torch.equal(area_mean(maps, Layout.dense(picture=(64, 64))), maps.mean((2, 3)))
     twice = Layout.windows(picture=(64, 64), size=32, windows=[(1, 0, 0)])
     assert torch.equal(area_mean(maps, twice), maps.mean((2, 3)))
+
+
+def test_windows_that_hold_nothing_of_the_picture_have_a_mean_of_zero():
+    layout = Layout.windows(picture=(8, 8), size=4, windows=[(0, 0, 0), (0, 4, 4)])
+    nowhere = dataclasses.replace(layout, valid=torch.zeros_like(layout.valid))
+    assert torch.equal(area_mean(torch.ones(2, 3, 4, 4), nowhere), torch.zeros(1, 3))
 
 
 @pytest.mark.parametrize("windows", [[(0, 32, 32)], [(1, 0, 0)]])

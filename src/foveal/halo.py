@@ -229,13 +229,14 @@ def area_mean(x: Tensor, layout: Layout) -> Tensor:
         layout: of the same windows.
 
     Returns:
-        (B, C). One window that the picture fills runs the ordinary mean.
+        (B, C). One window that the picture fills runs the ordinary mean; windows that hold nothing of it give 0.
     """
     batch, n = _batch_of(x, layout), x.shape[-1]
     if layout.num_windows == 1 and _fills(layout):
         return x.mean((2, 3))
     areas = layout.areas(n).double()  # in half precision an area could be infinite
-    weight = (areas / areas.sum((1, 2, 3), keepdim=True)).to(x.device, x.dtype).expand(batch, -1, -1, -1)
+    share = areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
+    weight = share.to(x.device, x.dtype).expand(batch, -1, -1, -1)
     maps = x.view(batch, layout.num_windows, *x.shape[1:])
     return torch.einsum("bkchw,bkhw->bc", maps, weight)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_SPACE_BEFORE = re.compile(r"\s+([,.;:!?%)'\u2019])")
+# An apostrophe belongs to what stands before it only as a contraction or a closing quote: "dog 's", but "called 'rex'".
+_SPACE_BEFORE = re.compile(r"\s+([,.;:!?%)]|['\u2019](?=(?:s|t|m|d|re|ve|ll)?(?:\W|$)))")
 
 
 def clean_caption(text: str, language: str = "en") -> str:
