@@ -52,6 +52,15 @@ def test_a_description_tells_what_was_looked_at_and_how(files, model):
     assert 0 < told.seconds < 60
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_pictures_of_any_precision_stand_in_one_batch(dtype, model):
+    picture = torch.rand(3, 40, 50)
+    first, second = describe([picture, picture.to(dtype)], model=model)
+    assert first.text
+    assert second.text
+    assert (first.error, second.error) == (None, None)
+
+
 def test_the_language_chooses_the_prompt_and_the_stop(files, model, monkeypatch):
     prompts = []
     kept = type(model.processor).__call__

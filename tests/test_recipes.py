@@ -34,6 +34,8 @@ def test_recipe_trains_a_few_steps(path, tmp_path):
             "distil.steps=0",
             "caption.steps=2",
             "caption.batch=2",
+            "reward.steps=2",
+            "reward.batch=2",
             "model.backbone=nano",
             "model.vocabulary=300",
             "look.size=32",

@@ -76,7 +76,7 @@ def energy_fixation(picture: Any, *, size: int = 64, threshold: float = 0.3) -> 
         raise ValueError(f"threshold is {threshold}; expected 0 to below 1")
     glimpse = Retina(size, levels=1, enlarge=True)(picture)
     height, width = glimpse.layout.pictures[0].tolist()
-    grey = glimpse.pixels.detach()[0, 0].float().mean(0)[:height, :width]
+    grey = glimpse.pixels.detach()[0, 0].cpu().float().mean(0)[:height, :width]
     energy = _variance(grey)
     most = float(energy.max())
     if not most > FLAT:

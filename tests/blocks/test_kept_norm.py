@@ -105,3 +105,29 @@ def test_where_all_cells_lie_inside_it_is_torchs_own() -> None:
     x = torch.randn(2, 6, 4, 4)
     assert torch.equal(SlimNorm2d(6)(x, glimpse.layout), nn.BatchNorm2d(6)(x))
     assert torch.equal(SlimNorm2d(6).eval()(x, glimpse.layout), nn.BatchNorm2d(6).eval()(x))
+
+
+@pytest.mark.full
+def test_compiled_it_is_the_same_and_without_a_graph_break() -> None:
+    torch._dynamo.reset()
+    norm, x, kept = case(dtype=torch.float32)
+    other = copy.deepcopy(norm)
+    x.requires_grad_()
+    expected = norm_kept(norm, x, kept)
+    gradient = torch.autograd.grad(expected.square().sum(), x)[0]
+    result = torch.compile(norm_kept, fullgraph=True, backend="aot_eager")(other, x, kept)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(result.square().sum(), x)[0], gradient, rtol=1e-3, atol=1e-3)
+    for name, value in norm.named_buffers():
+        torch.testing.assert_close(dict(other.named_buffers())[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_width_that_no_window_has_is_left_alone() -> None:
+    layout = Layout.windows(picture=(40, 200), size=16, windows=[(2, 0, 0), (1, 0, 0)])
+    assert not bool(layout.inside(4).all())
+    norm = SlimNorm2d(6, width=0.5)
+    parts = split(torch.randn(2, 6, 4, 4), layout)
+    norm(Split(parts.fine, parts.coarse[:, :3]), layout)
+    assert norm.periphery is not None
+    assert torch.equal(norm.running_mean, torch.zeros(6))
+    assert not torch.equal(norm.periphery.running_mean, torch.zeros(3))

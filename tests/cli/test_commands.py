@@ -252,6 +252,27 @@ def test_evaluate_prints_every_score_or_json_alone(foveal_says, model, captions)
     assert json.loads(out)["pictures"] == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lang", "fr"], "language 'fr': this model writes en, zh"),
+        (["--split", "eval"], "'eval': expected train, val, test"),
+        (["--captions", "each.txt"], "'each.txt': expected a name in .jsonl or .csv"),
+    ],
+)
+def test_evaluate_refuses_wrong_usage(foveal_says, model, captions, arguments, message):
+    code, out, err = foveal_says("evaluate", model, captions, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_one_caption_for_all_cannot_be_shuffled(foveal_says, captions):
+    code, _, err = foveal_says("evaluate", "most-frequent", captions, "--shuffle")
+    assert code == 2
+    assert "the same for every picture" in err
+
+
 def test_evaluate_on_what_is_no_set_is_one_line(foveal_says, model, tmp_path):
     code, out, err = foveal_says("evaluate", model, tmp_path)
     assert (code, out) == (1, "")

@@ -329,6 +329,10 @@ def test_narrowed_it_sees_with_the_leading_channels_of_the_same_weights():
     coarse = glimpse.layout.levels[0] > 0
     assert features[:, coarse, half:].abs().max() == 0
     assert features[:, coarse, :half].abs().max() > 0
+    network.stem.requires_grad_(False)
+    double = network.double().narrowed(0.25)
+    assert {value.dtype for value in double.parameters()} == {torch.float64}
+    assert [name for name, value in double.named_parameters() if not value.requires_grad] == ["stem.weight"]
     with pytest.raises(ValueError, match=r"already computes only 0\.5"):
         narrow.narrowed(0.25)
 

@@ -32,3 +32,9 @@ def test_a_score_does_not_depend_on_what_was_scored_before() -> None:
     for row in (0, 1, 2, 0):
         used.score(CATS, row)
     assert [used.score(RUNS, row) for row in range(3)] == [fresh.score(RUNS, row) for row in range(3)]
+
+
+@pytest.mark.parametrize("references", [[], [[DOG], []]])
+def test_without_references_there_is_nothing_to_score(references: list[list[tuple[str, ...]]]) -> None:
+    with pytest.raises(ValueError, match="a reference for each"):
+        CiderD(references)

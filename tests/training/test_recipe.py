@@ -172,6 +172,10 @@ def test_values_out_of_range_are_refused_with_the_range(key: str, low: float, hi
         ("captions: set\nlook: {size: 40}", "look.size: 40 is not a multiple of the backbone's stride 16"),
         ("captions: set\nmodel: {dim: 64, heads: 6}", "model.heads: 6 heads do not divide model.dim 64"),
         ("captions: set\nlanguages: [en, zh]\nmodel: {vocabulary: 260}", "260 is too small; expected at least 261"),
+        (
+            "captions: set\nmodel: {gating: true, periphery_channels: 0.5}",
+            "the captions; distil.steps is 0: give it, or no gating",
+        ),
         ("captions: set\ndistil: {steps: 5, weights: w}", "distil.pictures: is empty, and distil.steps is 5"),
         ("captions: set\ndistil: {steps: 5, pictures: [a]}", "distil.weights: is empty, and distil.steps is 5"),
         ("captions: set\ndistil: {pictures: [a, 5]}", "distil.pictures: expected a list of texts, given"),

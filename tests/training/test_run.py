@@ -107,9 +107,11 @@ def test_a_run_leaves_its_recipe_versions_metrics_and_a_whole_model(whole_run):
     assert {"foveal", "python", "torch", "transformers"} <= set(versions)
     assert os.uname().nodename not in json.dumps(versions).split('"')
     assert not any(isinstance(value, str) and "/" in value for value in versions.values())
+    told = {"distil": {"cells", "whole"}, "caption": set(), "reward": {"reward"}}
     for stage in STAGES:
         metrics = [json.loads(line) for line in (whole_run / stage / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in metrics if "loss" in row] == list(range(1, STEPS + 1))
+        assert all(told[stage] <= row.keys() for row in metrics if "loss" in row)
 
 
 def test_the_model_of_a_run_is_half_precision_and_describes(whole_run):
@@ -195,6 +197,26 @@ def test_resuming_with_another_recipe_is_refused_by_the_name_of_the_key(recipe_f
         train(load_recipe(recipe_file, ["caption.rate=0.002"]), whole_run, resume=True)
 
 
+def test_a_run_that_was_begun_before_a_key_was_known_can_be_resumed(recipe_file, whole_run):
+    file = whole_run / "recipe.yaml"
+    kept = file.read_text()
+    older = yaml.safe_load(kept)
+    del older["model"]["gating"], older["warmup"]
+    file.write_text(yaml.safe_dump(older))
+    try:
+        assert train(load_recipe(recipe_file), whole_run, resume=True) == whole_run / "model"
+        with pytest.raises(RecipeError, match=r"was begun with model\.gating: False, not True"):
+            train(load_recipe(recipe_file, ["model.gating=true"]), whole_run, resume=True)
+    finally:
+        file.write_text(kept)
+
+
+def test_several_processes_are_refused(recipe_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="2 processes were started"):
+        train(load_recipe(recipe_file, ["distil.steps=0"]), tmp_path / "run")
+
+
 def test_resuming_with_other_versions_is_said_but_not_refused(recipe_file, whole_run, caplog):
     file = whole_run / "versions.json"
     kept = file.read_text()
@@ -225,7 +247,9 @@ def test_a_missing_package_is_named_with_what_brings_it(recipe_file, tmp_path, m
 
 
 def test_captions_that_lack_a_language_are_refused(recipe_file, tmp_path):
-    with pytest.raises(ValueError, match="no picture has captions in all of en, fr"):
+    with pytest.raises(
+        ValueError, match="no picture has captions in all of en, fr; the set has en, zh: give languages=en,zh"
+    ):
         train(load_recipe(recipe_file, ["languages=en,fr"]), tmp_path / "run")
 
 

@@ -168,3 +168,13 @@ def test_nothing_is_dropped_out_and_the_backbone_stays(model: MultiModalTransfor
 def test_one_sample_has_nothing_to_be_measured_against(model: MultiModalTransformer) -> None:
     with pytest.raises(ValueError, match="samples is 1; at least 2"):
         SelfCritical(model, Told(0), samples=1)  # type: ignore[arg-type]
+
+
+def test_in_half_precision_the_decoder_learns_too(model: MultiModalTransformer, looks: dict[str, Tensor]) -> None:
+    task = SelfCritical(model, Told(torch.rand(12)), samples=2, longest=5)  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task(**looks)["loss"]
+    loss.backward()
+    learning = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    assert [name for name, value in learning if value.grad is None] == []
+    assert all(float(value.grad.abs().max()) > 0 for name, value in learning if "decoder" in name and "weight" in name)

@@ -17,25 +17,50 @@ def norm_kept(norm: nn.BatchNorm2d, x: Tensor, kept: Tensor) -> Tensor:
 
     Args:
         norm: with affine terms and running statistics.
-        x: (N, C, n, m); channels-last memory is fastest.
+        x: (N, C, n, m) float of any precision; channels-last memory is fastest.
         kept: (N, n, m) bool, the cells that count.
 
+    Returns:
+        (N, C, n, m), in the dtype of `x`.
+
     Raises:
-        ValueError: if fewer than two cells are kept.
+        ValueError: if fewer than two cells are kept (not told while a graph is traced).
+
+    Example:
+        >>> norm_kept(nn.BatchNorm2d(8), torch.rand(3, 8, 4, 4), torch.ones(3, 4, 4, dtype=torch.bool)).shape
+        torch.Size([3, 8, 4, 4])
     """
-    index = kept.flatten().nonzero()[:, 0].to(x.device)
-    if len(index) < 2:
-        raise ValueError(f"batch norm in training needs at least 2 cells inside a picture, here are {len(index)}")
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018
     assert norm.num_batches_tracked is not None
-    result, mean, var = _KeptNorm.apply(x, norm.weight, norm.bias, index, norm.eps)
+    if torch.compiler.is_compiling():
+        result, mean, var, count = _traced(norm, x, kept.to(x.device))
+    else:
+        index = kept.flatten().nonzero()[:, 0].to(x.device)
+        if len(index) < 2:
+            raise ValueError(
+                f"batch norm in training needs at least 2 cells inside a picture, here are {len(index)} of "
+                f"{kept.numel()}; use larger batches or windows that hold more of the picture"
+            )
+        result, mean, var = _KeptNorm.apply(x, norm.weight, norm.bias, index, norm.eps)
+        count = torch.tensor(len(index), device=x.device)
     with torch.no_grad():
         norm.num_batches_tracked += 1
-        share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(var * (len(index) / (len(index) - 1)), share)
+        share = 1 / norm.num_batches_tracked if norm.momentum is None else torch.tensor(norm.momentum)
+        share = share.to(norm.running_mean)
+        norm.running_mean.lerp_(mean.to(norm.running_mean), share)
+        norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var), share)
     return result
+
+
+def _traced(norm: nn.BatchNorm2d, x: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
+    """The same in single operations of fixed shape, which a compiler fuses."""
+    weight, maps = kept[:, None].to(torch.float32), x.float()
+    count = weight.sum()
+    mean = (maps * weight).sum((0, 2, 3)) / count
+    var = ((maps - mean[:, None, None]).square() * weight).sum((0, 2, 3)) / count
+    gain = norm.weight * (var + norm.eps).rsqrt()
+    result = maps * gain[:, None, None] + (norm.bias - mean * gain)[:, None, None]
+    return result.to(x.dtype), mean.detach(), var.detach(), count
 
 
 def _rows(x: Tensor) -> Tensor:

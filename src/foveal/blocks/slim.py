@@ -151,6 +151,9 @@ class SlimNorm2d(nn.BatchNorm2d):
         Args:
             x: maps.
             layout: of their windows; in training, cells outside the picture then do not count in the statistics.
+
+        Raises:
+            ValueError: in training, if fewer than two cells of a width lie inside a picture.
         """
         kept = None if layout is None or not self.training else _kept(layout, x)
         if isinstance(x, Tensor):
@@ -160,8 +163,10 @@ class SlimNorm2d(nn.BatchNorm2d):
             return Split(super().forward(x.fine), self.periphery(x.coarse))
         assert layout is not None
         fine, coarse = _rows_of(layout, len(kept) // layout.num_windows)
-        narrow = norm_kept(self.periphery, x.coarse, kept[coarse]) if len(coarse) else x.coarse
-        return Split(norm_kept(self, x.fine, kept[fine]), narrow)
+        return Split(
+            norm_kept(self, x.fine, kept[fine]) if len(fine) else x.fine,
+            norm_kept(self.periphery, x.coarse, kept[coarse]) if len(coarse) else x.coarse,
+        )
 
 
 def _kept(layout: Layout, x: Tensor | Split) -> Tensor | None:
@@ -171,7 +176,7 @@ def _kept(layout: Layout, x: Tensor | Split) -> Tensor | None:
 
     def compute() -> Tensor | None:
         kept = layout.inside(n) & layout.valid[..., None, None]
-        return None if bool(kept.all()) else kept
+        return None if not torch.compiler.is_compiling() and bool(kept.all()) else kept
 
     kept = layout.remembered(("kept", n), compute)
     return None if kept is None else kept.expand(windows // layout.num_windows, -1, -1, -1).flatten(0, 1)

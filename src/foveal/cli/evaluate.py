@@ -16,6 +16,7 @@ EXAMPLES = """
   [cyan]foveal evaluate most-frequent data/flickr8k[/cyan]      a floor: one caption
 """
 
+SPLITS, PER_CAPTION = ("train", "val", "test"), (".jsonl", ".csv")
 DEFAULT, FREQUENT = "default", "most-frequent"
 NAMES = {
     "bleu_1": "BLEU-1",
@@ -52,6 +53,14 @@ def evaluate(
     BLEU-1 to 4, ROUGE-L and CIDEr-D, as pycocoevalcap counts them, and the share of sentences that differ.
     """
     refuse_unwritable(json=json_file, captions=captions)
+    if split not in SPLITS:
+        raise typer.BadParameter(f"{split!r}: expected {', '.join(SPLITS)}", param_hint="--split")
+    if captions and not captions.endswith(PER_CAPTION):
+        raise typer.BadParameter(
+            f"{captions!r}: expected a name in {' or '.join(PER_CAPTION)}", param_hint="--captions"
+        )
+    if model == FREQUENT and shuffle:
+        raise typer.BadParameter("one caption for all is the same for every picture", param_hint="--shuffle")
     from foveal.training.evaluate import evaluate as run
     from foveal.training.evaluate import most_frequent
 

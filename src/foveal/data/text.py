@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# Quotes set apart from what they hold, as " ' stop ' ": one that closes after one that opens.
+_QUOTED = re.compile(r"(?<!\S)(['\u2019]) ([^'\u2019]+?) (['\u2019])(?!\w)")
 # An apostrophe belongs to what stands before it only as a contraction or a closing quote: "dog 's", but "called 'rex'".
 _SPACE_BEFORE = re.compile(r"\s+([,.;:!?%)]|['\u2019](?=(?:s|t|m|d|re|ve|ll)?(?:\W|$)))")
 
@@ -17,7 +19,8 @@ def clean_caption(text: str, language: str = "en") -> str:
         >>> clean_caption("两只狗在草地上玩。", "zh")
         '两只狗在草地上玩'
     """
-    text = _SPACE_BEFORE.sub(r"\1", " ".join(text.split()).lower())
+    text = _QUOTED.sub(r"\1\2\3", " ".join(text.split()).lower())
+    text = _SPACE_BEFORE.sub(r"\1", text)
     if language == "zh":
         text = text.replace(" ", "")
     return text.strip(' .。"')

@@ -151,7 +151,10 @@ class CenterFocusCNN(nn.Module):
             ValueError: if the network has no gates, or its periphery is already narrow.
         """
         if not self.gates or self.periphery_channels < 1:
-            raise ValueError("sorting needs gating=True and a full-width network (periphery_channels=1)")
+            raise ValueError(
+                f"sorting needs gating=True and a full-width network (periphery_channels=1); this one has "
+                f"gating={bool(self.gates)} and periphery_channels={self.periphery_channels}"
+            )
         stages = [[cast(ResidualBlock, block) for block in cast(nn.ModuleList, blocks)] for blocks in self.stages]
         for stage, blocks in enumerate(stages):
             gate = cast(ChannelGating, self.gates[stage])
@@ -180,13 +183,28 @@ class CenterFocusCNN(nn.Module):
         """These weights in a network whose periphery computes only the leading channels.
 
         Its norms for the narrow width start from the leading part of the others; they are to be trained. Sort the
-        channels first, so that the leading part is the best: `network.sort_channels(); network.narrowed(0.5)`.
+        channels first, so that the leading part is the best.
+
+        Args:
+            periphery_channels: fraction of every layer's channels, in (0, 1].
+
+        Returns:
+            A new network, on the same device and in the same dtype and mode.
 
         Raises:
             ValueError: if the periphery is narrow already, or for a fraction out of range.
+
+        Example:
+            >>> network = CenterFocusCNN("nano", gating=True)
+            >>> order = network.sort_channels()
+            >>> network.narrowed(0.5).periphery_channels
+            0.5
         """
         if self.periphery_channels < 1:
-            raise ValueError(f"the periphery already computes only {self.periphery_channels} of the channels")
+            raise ValueError(
+                f"the periphery already computes only {self.periphery_channels} of the channels; narrow a network of "
+                f"full width (periphery_channels=1)"
+            )
         narrow = CenterFocusCNN(
             self.name, halo=self.halo, periphery_channels=periphery_channels, gating=bool(self.gates), floor=self.floor
         )
@@ -196,7 +214,9 @@ class CenterFocusCNN(nn.Module):
                 full = state[name.replace(".periphery.", ".")]
                 state[name] = full[: len(value)] if value.ndim else full
         narrow.load_state_dict(state)
-        return narrow.train(self.training)
+        for name, value in self.named_parameters():
+            narrow.get_parameter(name).requires_grad_(value.requires_grad)
+        return narrow.to(self.stem.weight).train(self.training)
 
 
 def _permute_inputs(conv: nn.Conv2d, order: Tensor) -> None:

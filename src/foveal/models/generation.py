@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -31,6 +32,10 @@ class ModelError(ValueError):
     """A model cannot be loaded. The message is one line: its folder, then the reason."""
 
 
+class LanguageError(ValueError):
+    """A model was asked for a language that it was not taught."""
+
+
 @dataclass(frozen=True)
 class Describer:
     """A model and its processor, ready to look and to write.
@@ -57,15 +62,19 @@ class Describer:
         return tuple(found[1] for token, _ in known if (found := _LANGUAGE.fullmatch(token)))
 
     def refuse_unknown(self, language: str) -> None:
-        """Raises ValueError if the model does not write this language."""
+        """Raises LanguageError if the model does not write this language."""
         if language not in self.languages:
-            raise ValueError(
+            raise LanguageError(
                 f"language {language!r}: this model writes {', '.join(self.languages) or 'none that it names'}"
             )
 
     def look(self, pictures: Any, *, fixation: Any = "center", levels: int | Literal["auto"] | None = None) -> Glimpse:
-        """One look at each picture, as the model is used to it; arguments as for `GlimpseProcessor`."""
-        return self.processor.image_processor.retina(levels)(pictures, fixation)
+        """One look at each picture, as the model is used to it; arguments as for `GlimpseProcessor`.
+
+        The pixels come where the model is and in its dtype, whatever the pictures have.
+        """
+        glimpse = self.processor.image_processor.retina(levels)(pictures, fixation)
+        return dataclasses.replace(glimpse, pixels=glimpse.pixels.to(self.model.device, self.model.dtype))
 
     @torch.inference_mode()
     def write(self, glimpse: Glimpse, *, language: str = "en", beams: int = BEAMS) -> list[str]:
@@ -77,12 +86,12 @@ class Describer:
             beams: width of the beam search; 1 takes the likeliest token at every step.
 
         Raises:
-            ValueError: if the model does not write the language.
+            LanguageError: if the model does not write the language.
         """
         self.refuse_unknown(language)
         model: Any = self.model
         tokens = model.generate(
-            **self.processor(glimpse, language_prompt(language)),
+            **self.processor(glimpse, language_prompt(language)).to(self.model.device),
             num_beams=beams,
             do_sample=False,
             min_new_tokens=1,

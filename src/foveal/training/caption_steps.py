@@ -74,7 +74,11 @@ class CaptionSteps:
             sources[image] for image, of in texts.items() if all(language in of for language in self.languages)
         ]
         if not self._texts:
-            raise ValueError(f"no picture has captions in all of {', '.join(self.languages)}")
+            there = sorted({record["language"] for record in records})
+            raise ValueError(
+                f"no picture has captions in all of {', '.join(self.languages)}; the set has {', '.join(there)}: "
+                f"give languages={','.join(there)}, or captions in each"
+            )
         self._pictures: dict[int, Tensor] = {}
         self._room = keep
 

@@ -30,7 +30,11 @@ class CiderD:
     """Scores captions against the references of N pictures, whose document frequencies hold for all of them.
 
     Args:
-        references: N lists, each with at least one caption of that picture as tokens.
+        references: N lists, each with at least one caption of that picture as tokens. With a single picture every
+            score is 0: what all pictures share counts for nothing.
+
+    Raises:
+        ValueError: without pictures, or for one without references.
 
     Example:
         >>> scorer = CiderD([[("a", "dog")], [("two", "cats")]])
@@ -39,6 +43,8 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Tokens]]) -> None:
+        if not references or not all(references):
+            raise ValueError("CIDEr-D needs at least one picture and a reference for each; some are lacking: give them")
         self._references = references
         self._frequency: Counter[Tokens] = Counter()
         for texts in references:

@@ -23,6 +23,9 @@ class Describing(Task):
         model: to be trained.
         smoothing: share of the target spread over the vocabulary (Szegedy et al. 2016).
         buckets: how many.
+
+    Example:
+        >>> Describing(model, smoothing=0.1)(labels, **processor(pictures, "lang=en"))["loss"].backward()
     """
 
     def __init__(self, model: MultiModalTransformer, *, smoothing: float = 0.0, buckets: int = 4) -> None:
@@ -35,6 +38,9 @@ class Describing(Task):
         Args:
             labels: (B * P * T, L) int64; see `MultiModalTransformer.forward`.
             looks: the encoder's inputs.
+
+        Raises:
+            ValueError: if no label counts.
         """
         counted = labels != -100
         if not bool(counted.any()):

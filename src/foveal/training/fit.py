@@ -57,7 +57,7 @@ def fit(
     """Trains `model` in place and leaves it with the moving average of its weights.
 
     Args:
-        model: returns a mapping with `loss`.
+        model: returns a mapping with `loss`, and what else is to be logged, single numbers.
         draw: the batch of a step, from its number alone.
         folder: of the stage: checkpoints, `metrics.jsonl`, TensorBoard logs.
         steps: of the optimiser.
@@ -106,9 +106,25 @@ def fit(
                 file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
     class StepTrainer(Trainer):
+        told: dict[str, list[Tensor]] = {}  # noqa: RUF012
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **how: Any) -> Any:
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+            for name, value in outputs.items():
+                if name != "loss":
+                    self.told.setdefault(name, []).append(value.detach().float())
+            return loss
+
+        def log(self, logs: dict[str, float], *args: Any, **how: Any) -> None:
+            means = {name: torch.stack(values).mean().item() for name, values in self.told.items() if values}
+            self.told.clear()
+            super().log({**logs, **means}, *args, **how)
+
         def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
             return SequentialSampler(cast(Steps, self.train_dataset if train_dataset is None else train_dataset))
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(f"{os.environ['WORLD_SIZE']} processes were started; training runs in one: start it without")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = last_checkpoint(folder) if resume else None
     _forget_metrics(folder / "metrics.jsonl", after=_step_of(checkpoint))
@@ -129,6 +145,7 @@ def fit(
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # a step's batch is whole: it is not to be dealt out to several
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     schedule = get_cosine_schedule_with_warmup(optimiser, round(warmup * steps), steps)
     average = Average()

@@ -93,7 +93,7 @@ class Reward:
     steps: int = _in(0, 10_000_000, 0)
     batch: int = _in(1, 4096, 32)
     samples: int = _in(2, 100, 5)
-    longest: int = _in(2, 4096, 24)
+    longest: int = _in(2, 4096, 24)  # tokens; never more than model.max_tokens allows
     rate: float = _in(1e-6, 1, 1e-4)
 
 
@@ -174,6 +174,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def as_tree(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain dicts and lists, to be written down."""
     return typing.cast(dict[str, Any], _plain(dataclasses.asdict(recipe)))
+
+
+def with_defaults(tree: Any) -> Any:
+    """A tree that was written down, with the defaults of keys that have been added since."""
+
+    def filled(given: Any, default: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(default, dict):
+            return given
+        return {**default, **{name: filled(value, default.get(name)) for name, value in given.items()}}
+
+    return filled(tree, as_tree(Recipe(captions="")))
 
 
 def _plain(value: Any) -> Any:
@@ -265,6 +276,13 @@ def _refuse_mismatched(recipe: Recipe) -> None:
             f"model.vocabulary: {model.vocabulary} is too small; expected at least {least}: every byte, three special "
             f"tokens and one for each language"
         )
+    if model.gating and model.periphery_channels < 1:
+        for name, what in (("distil.steps", distil.steps), ("caption.backbone_rate", recipe.caption.backbone_rate)):
+            if not what:
+                raise RecipeError(
+                    f"model.gating: with a narrow periphery channels are ranked in distillation, and norms learn with "
+                    f"the captions; {name} is 0: give it, or no gating"
+                )
     if distil.steps:
         for name, value in (("pictures", distil.pictures), ("weights", distil.weights)):
             if not value:

@@ -24,8 +24,8 @@ from foveal.models.generation import BEAMS, quietly
 from foveal.models.multimodal import MultiModalTransformer
 from foveal.models.processing import GlimpseProcessor, MultiModalProcessor
 from foveal.training.caption_steps import CaptionSteps
-from foveal.training.recipe import Recipe, RecipeError, as_tree
-from foveal.training.stages import caption_stage, distil_stage, load_backbone, reward_stage
+from foveal.training.recipe import Recipe, RecipeError, as_tree, with_defaults
+from foveal.training.stages import caption_stage, distil_stage, load_backbone, refuse_diverged, reward_stage
 from foveal.training.vocabulary import train_vocabulary
 from foveal.whole_file import whole_file
 
@@ -45,8 +45,8 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False) -> Path:
     Args:
         recipe: what to do.
         folder: of the run; made if it is not there.
-        resume: continue a run that was cut off. On the same machine and versions, with as many threads, it comes to
-            the same weights as one that never was.
+        resume: continue a run that was cut off. On the same CPU and versions, with as many threads, it comes to the
+            same weights as one that never was.
 
     Returns:
         The folder of the model.
@@ -74,7 +74,7 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False) -> Path:
     model = MultiModalTransformer(_configuration(recipe, processor))
     load_backbone(model, backbone)
     caption_stage(recipe, folder, model, captions, resume=resume)
-    _refuse_diverged(model)
+    refuse_diverged(model)
     reward_stage(recipe, folder, model, captions, processor.tokenizer, resume=resume)
     _in_place(done, lambda place: _save(model, processor, place))
     return done
@@ -96,7 +96,8 @@ def _open_run(recipe: Recipe, folder: Path, *, resume: bool) -> None:
             before = yaml.safe_load(written.read_text(encoding="utf-8"))
         except (ValueError, yaml.YAMLError) as error:
             raise RecipeError(f"{written} cannot be read: {' '.join(str(error).split())}") from error
-        for key, was, now in _differences(before, tree):
+        # A key that there was not yet when the run began had its default.
+        for key, was, now in _differences(with_defaults(before), tree):
             raise RecipeError(
                 f"{folder} was begun with {key}: {was!r}, not {now!r}; "
                 f"resume with the same recipe, or give another folder"
@@ -179,7 +180,7 @@ def _configuration(recipe: Recipe, processor: MultiModalProcessor) -> MultiModal
 
 
 def _save(model: MultiModalTransformer, processor: MultiModalProcessor, place: Path) -> None:
-    _refuse_diverged(model)
+    refuse_diverged(model)
     model = copy.deepcopy(model).cpu().half()
     config = model.config
     model.generation_config = GenerationConfig(
@@ -195,12 +196,6 @@ def _save(model: MultiModalTransformer, processor: MultiModalProcessor, place: P
     processor.save_pretrained(place)
     for file in place.iterdir():
         file.chmod(0o644)  # safetensors are written for their owner's eyes alone
-
-
-def _refuse_diverged(model: MultiModalTransformer) -> None:
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(value.half().isfinite().all()):
-            raise ValueError(f"the training came to weights that half precision cannot hold ({name}); lower the rate")
 
 
 def _in_place(place: Path, save: Callable[[Path], Any]) -> None:

@@ -31,6 +31,10 @@ class Rewards:
     Args:
         captions: the pictures, and what people wrote.
         tokenizer: of the texts.
+
+    Example:
+        >>> Rewards(captions, tokenizer)(torch.tensor([[17, 5, 2], [9, 2, 0]]), rows=[3, 8]).shape
+        torch.Size([2])
     """
 
     def __init__(self, captions: CaptionSteps, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -72,6 +76,13 @@ class SelfCritical(Task):
         rewards: of drawn texts.
         samples: texts drawn for each prompt, at least 2.
         longest: texts are broken off after as many tokens.
+
+    Raises:
+        ValueError: for fewer than two samples.
+
+    Example:
+        >>> task = SelfCritical(model, Rewards(captions, tokenizer), samples=5)
+        >>> task(rows=torch.arange(8), **inputs)["loss"].backward()
     """
 
     def __init__(self, model: MultiModalTransformer, rewards: Rewards, *, samples: int = 5, longest: int = 39) -> None:
@@ -97,6 +108,8 @@ class SelfCritical(Task):
         tokens, mask = model.encoder.tokenizer(features, glimpse.layout)
         encoded = model.encoder(input_ids=input_ids, image_tokens=tokens, image_mask=mask)
         drawn = self._draw(encoded)
+        # Older releases of PyTorch keep weights that were cast without a gradient for what follows with one.
+        torch.clear_autocast_cache()
         rewards = self.rewards(drawn, rows.tolist()).to(tokens.device)
         groups = rewards.unflatten(0, (-1, self.samples))
         others = (groups.sum(1, keepdim=True) - groups) / (self.samples - 1)

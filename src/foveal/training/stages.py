@@ -1,4 +1,4 @@
-"""The stages of a recipe: a backbone that learns to see, then a network that learns to describe."""
+"""The stages of a recipe: a backbone learns to see, a network to describe, and then to write what scores well."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def distil_stage(recipe: Recipe, folder: Path, *, resume: bool) -> Path | None:
     if backbone.periphery_channels != recipe.model.periphery_channels:
         backbone.sort_channels()
         backbone = backbone.narrowed(recipe.model.periphery_channels)
+    refuse_diverged(backbone)
     part = done.with_suffix(".part")
     save_file(backbone.state_dict(), part)
     part.replace(done)
@@ -156,6 +157,13 @@ def reward_stage(
     groups = decayed(learning, rate=wanted.rate, weight_decay=0.0)
     _fit(recipe, task, draw, folder / "reward", steps=wanted.steps, groups=groups, resume=resume)
     return model
+
+
+def refuse_diverged(model: torch.nn.Module) -> None:
+    """Raises ValueError if a weight is not a number, or one that half precision cannot hold."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.half().isfinite().all()):
+            raise ValueError(f"the training came to weights that half precision cannot hold ({name}); lower the rate")
 
 
 def load_backbone(model: MultiModalTransformer, weights: Path | None) -> None:
