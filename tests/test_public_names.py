@@ -20,6 +20,7 @@ PUBLIC = {
     "describe",
     "halo_pad",
     "open_picture",
+    "unfoveate",
 }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from foveal.describe import describe  # by name, so that the function stands before the module of its name
 
 if TYPE_CHECKING:
+    from foveal.convert.unfoveate import unfoveate
     from foveal.halo import FoveatedAvgPool2d, FoveatedConv2d, FoveatedMaxPool2d, halo_pad
     from foveal.layout import Layout
     from foveal.picture import Picture, PictureError, open_picture
@@ -26,6 +27,7 @@ __all__ = [
     "describe",
     "halo_pad",
     "open_picture",
+    "unfoveate",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "Retina": "foveal.retina",
     "halo_pad": "foveal.halo",
     "open_picture": "foveal.picture",
+    "unfoveate": "foveal.convert.unfoveate",
 }
 
 

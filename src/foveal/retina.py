@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from foveal.arguments import whole_number
 from foveal.layout import Layout
@@ -42,25 +43,39 @@ class Glimpse:
             (B, C, height, width) float, as the pixels were before normalisation; 0 where no window looked.
         """
         height, width = whole_number(height, "height", 1), whole_number(width, "width", 1)
-        layout = self.layout.to("cpu")
         pixels = self.pixels
         if self.mean is not None and self.std is not None:
             pixels = pixels * self.std.to(pixels).view(-1, 1, 1) + self.mean.to(pixels).view(-1, 1, 1)
-        steps = [torch.arange(side, dtype=torch.float64) + 0.5 for side in (height, width)]
-        # Divided last: a place that falls on the edge of a cell falls on it exactly.
-        places = [
-            step * layout.pictures[:, axis, None] / len(step) for axis, step in enumerate(steps)
-        ]  # (B, P), pixels
-        window = _finest(layout, places)  # (B, height, width)
-        seen = window >= 0
-        window = window.clamp(min=0)
-        sample = torch.arange(len(pixels))[:, None, None]
-        origin, cell = layout.origins[sample, window], torch.exp2(layout.levels[sample, window].double())
-        row = ((places[0][:, :, None] - origin[..., 0]) / cell).floor().clamp(0, layout.size - 1).long()
-        column = ((places[1][:, None] - origin[..., 1]) / cell).floor().clamp(0, layout.size - 1).long()
-        index = [rows.to(pixels.device) for rows in (sample, window, row, column)]
-        drawing = pixels.permute(0, 1, 3, 4, 2)[tuple(index)]
-        return (drawing * seen.to(pixels)[..., None]).permute(0, 3, 1, 2)
+        return draw(pixels, self.layout, height, width)
+
+
+def draw(maps: Tensor, layout: Layout, height: int, width: int) -> Tensor:
+    """The whole picture, at each place the finest value that there is.
+
+    Args:
+        maps: (B, K, C, n, n) float.
+        layout: of the K windows.
+        height, width: of the drawing.
+
+    Returns:
+        (B, C, height, width), 0 where no window lies; differentiable with respect to the maps.
+    """
+    n, layout = maps.shape[-1], layout.to("cpu")
+    steps = [torch.arange(side, dtype=torch.float64) + 0.5 for side in (height, width)]
+    # Divided last: a place that falls on the edge of a cell falls on it exactly.
+    places = [step * layout.pictures[:, axis, None] / len(step) for axis, step in enumerate(steps)]  # (B, P), pixels
+    window = _finest(layout, places)  # (B, height, width)
+    seen = window >= 0
+    window = window.clamp(min=0)
+    sample = torch.arange(len(layout))[:, None, None]
+    origin, cell = layout.origins[sample, window], layout.cell_pixels(n)[sample, window]
+    row = ((places[0][:, :, None] - origin[..., 0]) / cell).floor().clamp(0, n - 1).long()
+    column = ((places[1][:, None] - origin[..., 1]) / cell).floor().clamp(0, n - 1).long()
+    index = (window * n + row) * n + column  # (B or 1, height, width), into the cells of a picture
+    batch = torch.arange(len(maps))[:, None, None] * layout.num_windows * n * n
+    rows = maps.permute(0, 1, 3, 4, 2).reshape(-1, maps.shape[2])
+    drawing = F.embedding((batch + index).to(maps.device), rows)
+    return (drawing * seen.to(drawing)[..., None]).permute(0, 3, 1, 2)
 
 
 def _finest(layout: Layout, places: list[Tensor]) -> Tensor:
