@@ -98,8 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, MemoryError) as error:
         if "--traceback" in arguments:
             raise
-        wrong_usage = type(error).__name__ == "LanguageError"  # by name: its module is slow to import
-        return _failed(str(error) or type(error).__name__, 2 if wrong_usage else 1)
+        return _failed(str(error) or type(error).__name__, 1)
 
 
 def _usage(error: Exception) -> str:

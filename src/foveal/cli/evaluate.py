@@ -55,21 +55,27 @@ def evaluate(
     refuse_unwritable(json=json_file, captions=captions)
     if split not in SPLITS:
         raise typer.BadParameter(f"{split!r}: expected {', '.join(SPLITS)}", param_hint="--split")
-    if captions and not captions.endswith(PER_CAPTION):
+    if captions and not captions.lower().endswith(PER_CAPTION):
         raise typer.BadParameter(
             f"{captions!r}: expected a name in {' or '.join(PER_CAPTION)}", param_hint="--captions"
         )
     if model == FREQUENT and shuffle:
         raise typer.BadParameter("one caption for all is the same for every picture", param_hint="--shuffle")
+    from foveal.models.generation import load_describer
     from foveal.training.evaluate import evaluate as run
     from foveal.training.evaluate import most_frequent
 
     if model == FREQUENT:
         scores = most_frequent(data, split=split, language=language, captions_file=captions, limit=limit)
     else:
+        describer = load_describer(None if model == DEFAULT else model)
+        try:
+            describer.refuse_unknown(language)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--lang") from None
         with progress("describing") as move:
             scores = run(
-                None if model == DEFAULT else model,
+                describer,
                 data,
                 split=split,
                 language=language,

@@ -32,10 +32,6 @@ class ModelError(ValueError):
     """A model cannot be loaded. The message is one line: its folder, then the reason."""
 
 
-class LanguageError(ValueError):
-    """A model was asked for a language that it was not taught."""
-
-
 @dataclass(frozen=True)
 class Describer:
     """A model and its processor, ready to look and to write.
@@ -62,9 +58,9 @@ class Describer:
         return tuple(found[1] for token, _ in known if (found := _LANGUAGE.fullmatch(token)))
 
     def refuse_unknown(self, language: str) -> None:
-        """Raises LanguageError if the model does not write this language."""
+        """Raises ValueError if the model does not write this language."""
         if language not in self.languages:
-            raise LanguageError(
+            raise ValueError(
                 f"language {language!r}: this model writes {', '.join(self.languages) or 'none that it names'}"
             )
 
@@ -86,7 +82,7 @@ class Describer:
             beams: width of the beam search; 1 takes the likeliest token at every step.
 
         Raises:
-            LanguageError: if the model does not write the language.
+            ValueError: if the model does not write the language.
         """
         self.refuse_unknown(language)
         model: Any = self.model

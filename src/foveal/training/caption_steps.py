@@ -53,7 +53,9 @@ class CaptionSteps:
         texts: dict[str, dict[str, list[list[int]]]] = {}
         sources: dict[str, Any] = {}
         end = tokenizer.eos_token_id
+        known: set[str] = set()
         for record in records:
+            known.add(record["language"])
             if record["language"] not in self.languages:
                 continue
             language = record["language"]
@@ -74,7 +76,7 @@ class CaptionSteps:
             sources[image] for image, of in texts.items() if all(language in of for language in self.languages)
         ]
         if not self._texts:
-            there = sorted({record["language"] for record in records})
+            there = sorted(known)
             raise ValueError(
                 f"no picture has captions in all of {', '.join(self.languages)}; the set has {', '.join(there)}: "
                 f"give languages={','.join(there)}, or captions in each"

@@ -124,7 +124,8 @@ def fit(
             return SequentialSampler(cast(Steps, self.train_dataset if train_dataset is None else train_dataset))
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError(f"{os.environ['WORLD_SIZE']} processes were started; training runs in one: start it without")
+        count = os.environ["WORLD_SIZE"]
+        raise RecipeError(f"{count} processes were started, and training runs in one; start it without torchrun")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = last_checkpoint(folder) if resume else None
     _forget_metrics(folder / "metrics.jsonl", after=_step_of(checkpoint))
