@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from foveal.describe import describe  # by name, so that the function stands before the module of its name
 
 if TYPE_CHECKING:
+    from foveal.convert.foveate import UnsupportedModule, foveate
     from foveal.convert.unfoveate import unfoveate
     from foveal.halo import FoveatedAvgPool2d, FoveatedConv2d, FoveatedMaxPool2d, halo_pad
     from foveal.layout import Layout
@@ -23,8 +24,10 @@ __all__ = [
     "Picture",
     "PictureError",
     "Retina",
+    "UnsupportedModule",
     "__version__",
     "describe",
+    "foveate",
     "halo_pad",
     "open_picture",
     "unfoveate",
@@ -39,6 +42,8 @@ _HOMES = {
     "Picture": "foveal.picture",
     "PictureError": "foveal.picture",
     "Retina": "foveal.retina",
+    "UnsupportedModule": "foveal.convert.foveate",
+    "foveate": "foveal.convert.foveate",
     "halo_pad": "foveal.halo",
     "open_picture": "foveal.picture",
     "unfoveate": "foveal.convert.unfoveate",

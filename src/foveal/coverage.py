@@ -13,7 +13,16 @@ _NOBODY = torch.iinfo(torch.int64).max
 _ENTRIES = 1 << 23  # of a temporary table, so that a thousand windows need no more memory than a few
 
 
-def own_areas(*, size: int, origins: Tensor, levels: Tensor, pictures: Tensor, valid: Tensor, n: int) -> Tensor:
+def own_areas(
+    *,
+    size: int,
+    origins: Tensor,
+    levels: Tensor,
+    pictures: Tensor,
+    valid: Tensor,
+    n: int,
+    bins: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """The picture area, in pixels, that each cell of each window's map of `n x n` cells alone stands for.
 
     Args:
@@ -23,14 +32,22 @@ def own_areas(*, size: int, origins: Tensor, levels: Tensor, pictures: Tensor, v
         pictures: (B, 2) int64, pixels.
         valid: (B, K) bool; the others own nothing.
         n: cells along the side of the map.
+        bins: (B, P, 2) and (B, Q, 2), where strips of the picture begin and end along y and x, in pixels; they may
+            overlap.
 
     Returns:
-        (B, K, n, n) float32.
+        (B, K, n, n) float32; with bins (B, K, n, n, P, Q), the part of each area that lies in each of them.
     """
     windows = levels.shape[1]
     start = origins.double()
     end = start + (size * torch.exp2(levels.double()))[..., None]
-    edges = [_edges(start[..., axis], end[..., axis]) for axis in (0, 1)]
+    marks = [(start[..., axis], end[..., axis]) for axis in (0, 1)]
+    if bins is not None:  # then each rectangle belongs wholly to a bin, too
+        marks = [
+            (torch.cat([low, strip[..., 0].double()], 1), torch.cat([high, strip[..., 1].double()], 1))
+            for (low, high), strip in zip(marks, bins, strict=True)
+        ]
+    edges = [_edges(low, high) for low, high in marks]
     # The finest window owns a rectangle; among those of one level, the first in the layout.
     rank = levels * windows + torch.arange(windows, device=levels.device)
     rank = torch.where(valid, rank, _NOBODY)
@@ -57,11 +74,21 @@ def own_areas(*, size: int, origins: Tensor, levels: Tensor, pictures: Tensor, v
     areas = []
     for group in groups:
         mine = ranks(group)
-        owned = (mine == owner[:, None]) & (mine != _NOBODY)
-        areas.append(
-            torch.einsum("bkip,bkpq,bkjq->bkij", overlaps(group, 0), owned.double(), overlaps(group, 1)).float()
-        )
+        owned = ((mine == owner[:, None]) & (mine != _NOBODY)).double()
+        rows, columns = overlaps(group, 0), overlaps(group, 1)
+        if bins is None:
+            areas.append(torch.einsum("bkip,bkpq,bkjq->bkij", rows, owned, columns).float())
+            continue
+        above, beside = (_lies_in(edges[axis], bins[axis]) for axis in (0, 1))
+        owned_rows = torch.einsum("bkip,bhp,bkpq->bkihq", rows, above, owned)
+        areas.append(torch.einsum("bkihq,bkjq,bwq->bkijhw", owned_rows, columns, beside).float())
     return torch.cat(areas, 1)
+
+
+def _lies_in(edges: Tensor, strips: Tensor) -> Tensor:
+    """(B, P, E - 1) float64: 1 where what lies between two edges is within a strip."""
+    middle = ((edges[:, :-1] + edges[:, 1:]) / 2)[:, None]
+    return ((strips[..., :1] < middle) & (middle < strips[..., 1:])).double()
 
 
 def _edges(start: Tensor, end: Tensor) -> Tensor:

@@ -11,29 +11,56 @@ from torch.nn import functional as F
 
 
 def norm_kept(norm: nn.BatchNorm2d, x: Tensor, kept: Tensor) -> Tensor:
-    """A training pass of batch norm (Ioffe and Szegedy 2015) with the statistics of the kept cells.
-
-    All cells are normalised by them, the others too; running statistics move as in `torch.nn.BatchNorm2d`.
+    """A training pass of a batch norm module, see `batch_norm_kept`; running statistics move as in its own.
 
     Args:
         norm: with affine terms and running statistics.
         x: (N, C, n, m) float of any precision; channels-last memory is fastest.
         kept: (N, n, m) bool, the cells that count.
 
+    Example:
+        >>> norm_kept(nn.BatchNorm2d(8), torch.rand(3, 8, 4, 4), torch.ones(3, 4, 4, dtype=torch.bool)).shape
+        torch.Size([3, 8, 4, 4])
+    """
+    momentum: float | Tensor | None = norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        momentum = 1 / norm.num_batches_tracked if momentum is None else momentum
+    return batch_norm_kept(x, kept, norm.running_mean, norm.running_var, norm.weight, norm.bias, momentum, norm.eps)
+
+
+def batch_norm_kept(
+    x: Tensor,
+    kept: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    momentum: float | Tensor | None = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`torch.nn.functional.batch_norm` in training (Ioffe and Szegedy 2015) with the statistics of the kept cells.
+
+    All cells are normalised by them, the others too.
+
+    Args:
+        x: (N, C, n, m) float of any precision; channels-last memory is fastest.
+        kept: (N, n, m) bool, the cells that count.
+        running_mean: (C,), moved in place where given; likewise `running_var`.
+        weight: (C,), ones by default; likewise `bias`, zeros.
+        momentum: how far the running statistics move.
+        eps: added to the variance.
+
     Returns:
         (N, C, n, m), in the dtype of `x`.
 
     Raises:
         ValueError: if fewer than two cells are kept (not told while a graph is traced).
-
-    Example:
-        >>> norm_kept(nn.BatchNorm2d(8), torch.rand(3, 8, 4, 4), torch.ones(3, 4, 4, dtype=torch.bool)).shape
-        torch.Size([3, 8, 4, 4])
     """
-    assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018
-    assert norm.num_batches_tracked is not None
+    weight = torch.ones(x.shape[1], device=x.device) if weight is None else weight
+    bias = torch.zeros(x.shape[1], device=x.device) if bias is None else bias
     if torch.compiler.is_compiling():
-        result, mean, var, count = _traced(norm, x, kept.to(x.device))
+        result, mean, var, count = _traced(x, kept.to(x.device), weight, bias, eps)
     else:
         index = kept.flatten().nonzero()[:, 0].to(x.device)
         if len(index) < 2:
@@ -41,25 +68,24 @@ def norm_kept(norm: nn.BatchNorm2d, x: Tensor, kept: Tensor) -> Tensor:
                 f"batch norm in training needs at least 2 cells inside a picture, here are {len(index)} of "
                 f"{kept.numel()}; use larger batches or windows that hold more of the picture"
             )
-        result, mean, var = _KeptNorm.apply(x, norm.weight, norm.bias, index, norm.eps)
+        result, mean, var = _KeptNorm.apply(x, weight, bias, index, eps)
         count = torch.tensor(len(index), device=x.device)
-    with torch.no_grad():
-        norm.num_batches_tracked += 1
-        share = 1 / norm.num_batches_tracked if norm.momentum is None else torch.tensor(norm.momentum)
-        share = share.to(norm.running_mean)
-        norm.running_mean.lerp_(mean.to(norm.running_mean), share)
-        norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var), share)
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            share = torch.as_tensor(0.0 if momentum is None else momentum).to(running_mean)
+            running_mean.lerp_(mean.to(running_mean), share)
+            running_var.lerp_((var * count / (count - 1)).to(running_var), share)
     return result
 
 
-def _traced(norm: nn.BatchNorm2d, x: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
+def _traced(x: Tensor, kept: Tensor, gain: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
     """The same in single operations of fixed shape, which a compiler fuses."""
-    weight, maps = kept[:, None].to(torch.float32), x.float()
-    count = weight.sum()
-    mean = (maps * weight).sum((0, 2, 3)) / count
-    var = ((maps - mean[:, None, None]).square() * weight).sum((0, 2, 3)) / count
-    gain = norm.weight * (var + norm.eps).rsqrt()
-    result = maps * gain[:, None, None] + (norm.bias - mean * gain)[:, None, None]
+    counts, maps = kept[:, None].to(torch.float32), x.float()
+    count = counts.sum()
+    mean = (maps * counts).sum((0, 2, 3)) / count
+    var = ((maps - mean[:, None, None]).square() * counts).sum((0, 2, 3)) / count
+    gain = gain * (var + eps).rsqrt()
+    result = maps * gain[:, None, None] + (bias - mean * gain)[:, None, None]
     return result.to(x.dtype), mean.detach(), var.detach(), count
 
 

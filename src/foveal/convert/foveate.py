@@ -1,0 +1,238 @@
+"""A fovea for a network that knows of none: its own code and weights, run on the windows of a glimpse."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from types import MethodType, TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+# The rules register themselves.
+from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401
+from foveal.convert.transformer import STEPS, timm_refusal, transformer_kind
+from foveal.convert.window_maps import Kind, Look, Refused, Unfit, WindowMaps, bare, wrap
+from foveal.layout import Layout
+from foveal.retina import Glimpse
+
+
+class UnsupportedModule(TypeError):
+    """A network takes a step that cannot be treated across windows; the message names the module, its type and why."""
+
+
+class Foveated(nn.Module):
+    """A network that takes glimpses; made by `foveate`.
+
+    It shares parameters, buffers and modules with the network inside, under the same names, so state dicts go either
+    way unchanged. Attributes of the network (`num_classes`, `feature_info`, ...) can be read from it.
+    """
+
+    def __init__(self, network: nn.Module, *, halo: bool, pool: Literal["area", "cell"]) -> None:
+        super().__init__()
+        object.__setattr__(self, "network", network)  # not as a module, whose name would stand before every key
+        self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
+        self._non_persistent_buffers_set = network._non_persistent_buffers_set
+        self.halo, self.pool = halo, pool
+        self.training = network.training
+
+    def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        """What the network returns for a picture, from a glimpse of it.
+
+        Args:
+            glimpse: of any layout.
+            args: passed on, likewise kwargs.
+
+        Returns:
+            What the network gives: (B, ...) for each picture; maps as (B, K, C, n, n).
+
+        Raises:
+            UnsupportedModule: at the first step that cannot be treated across windows.
+        """
+        return self._through(self.network, glimpse, *args, **kwargs)
+
+    def forward_features(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        """The network's own `forward_features`: maps of the last stage, (B, K, C, n, n)."""
+        return self._through(self.network.forward_features, glimpse, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> Foveated:
+        """Training or evaluation mode, of the network inside too."""
+        super().train(mode)
+        self.network.training = mode
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "network" not in self.__dict__:
+                raise
+            return getattr(self.network, name)
+
+    def extra_repr(self) -> str:
+        """What stands in the first line of its printed form."""
+        return f"{type(self.network).__name__}, halo={self.halo}, pool={self.pool!r}"
+
+    def _through(self, step: Any, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        look = Look(glimpse.layout, self.halo, self.pool)
+        maps = wrap(glimpse.pixels.flatten(0, 1), look, Kind((2, 3)))
+        try:
+            result = step(maps, *args, **kwargs)
+        except Refused as error:
+            raise _unsupported(self.network, error) from error
+        return _unfolded(result)
+
+
+class FoveatedTransformer(Foveated):
+    """A vision transformer that takes glimpses; made by `foveate`."""
+
+    def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        """What the network returns for a picture, from a glimpse of it: (B, ...)."""
+        _refuse_arguments(args, kwargs)
+        features, head = STEPS[self.kind]
+        return head(self.network, features(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout, self.pool))
+
+    def forward_features(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        """(B, P + N, D): the prefix tokens, once a picture, then those of `glimpse.layout.tokens(S / patch)`."""
+        _refuse_arguments(args, kwargs)
+        features, _ = STEPS[self.kind]
+        return features(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout, self.pool).values
+
+    @property
+    def kind(self) -> str:
+        """Whose code the network is: "timm" or "torchvision"."""
+        kind = transformer_kind(self.network)
+        assert kind is not None
+        return kind
+
+
+def _refuse_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if args or kwargs:
+        raise TypeError(f"a foveated transformer takes a glimpse alone; got {len(args) + len(kwargs)} arguments more")
+
+
+def foveate(
+    model: nn.Module,
+    *,
+    halo: bool = True,
+    pool: Literal["area", "cell"] = "area",
+) -> Foveated:
+    """Gives a network a fovea: the same weights, run on the windows of a glimpse instead of a whole picture.
+
+    The given model stays untouched. Every step over space is treated across windows, those that the network calls as
+    functions too; a step that cannot be is refused by name.
+
+    Args:
+        model: a convolutional network, of timm, torchvision or your own; or a vision transformer of timm or
+            torchvision (ViT, DeiT, with class, distillation and register tokens).
+        halo: fill every window's rim from the windows around; False leaves each to the network's own padding.
+        pool: global pools weigh each cell by the picture "area" that it alone stands for, which is what the dense
+            network means, or all seen cells alike ("cell"), so that the fovea counts more.
+
+    Returns:
+        A network with the same `state_dict` keys that takes a `Glimpse` of any layout.
+
+    Raises:
+        UnsupportedModule: if a step cannot be treated across windows.
+        ValueError: for an unknown `pool`.
+
+    Example:
+        >>> network = foveate(torchvision.models.resnet18())
+        >>> network(Retina(size=64, levels=3)(torch.rand(3, 256, 256))).shape
+        torch.Size([1, 1000])
+    """
+    if pool not in ("area", "cell"):
+        raise ValueError(f"pool is {pool!r}; expected 'area' or 'cell'")
+    if isinstance(model, Foveated):
+        raise ValueError("the model has a fovea already; give the network that it was made from")
+    kind = transformer_kind(model)
+    if kind == "timm" and (refused := timm_refusal(model)) is not None:
+        path, module, reason = refused
+        raise UnsupportedModule(f"{path or 'the network itself'} ({type(module).__name__}): {reason}")
+    made = FoveatedTransformer if kind else Foveated
+    inside = copy.deepcopy(model)
+    for module in inside.modules():
+        if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
+            module.forward = MethodType(_drop_pictures, module)
+    network = made(inside, halo=halo, pool=pool)
+    if kind is None:
+        _refuse_unsupported(network)
+    return network
+
+
+def _drop_pictures(module: Any, x: Tensor) -> Tensor:
+    """torchvision's stochastic depth (Huang et al. 2016), by pictures: its own draws for every row, here a window."""
+    if not module.training or not module.p:
+        return x
+    rows = len(x) if module.mode == "row" else 1
+    kept = x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(1.0 - module.p)
+    return x * (kept.div_(1.0 - module.p) if module.p < 1 else kept)
+
+
+def _refuse_unsupported(made: Foveated) -> None:
+    """Runs the network once without numbers, on a tiling of four windows, so that what it cannot do is told at once."""
+    network, training = made.network, made.training
+    shadow = {name: torch.empty_like(value, device="meta") for name, value in _tensors(network)}
+    planes = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    made.eval()
+    try:
+        for size in _PROBED:
+            layout = Layout.tiling(picture=(2 * size, 2 * size), size=size)
+            pixels = torch.empty(layout.num_windows, planes, size, size, device="meta")
+            maps = wrap(pixels, Look(layout, made.halo, made.pool), Kind((2, 3)))
+            try:
+                with torch.no_grad():
+                    functional_call(network, shadow, (maps,))
+            except Unfit:
+                continue
+            except Refused as error:
+                raise _unsupported(network, error) from error
+            except Exception:
+                continue
+            return
+    finally:
+        made.train(training)
+
+
+_PROBED = (64, 224, 256, 96)  # cells a side: what networks of a fixed size mostly want, and smaller
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+
+
+def _unsupported(network: nn.Module, error: Refused) -> UnsupportedModule:
+    return UnsupportedModule(f"{_place(network, error.__traceback__)}: {error}")
+
+
+def _unfolded(result: Any) -> Any:
+    """What the network returned, by pictures: (B, ...) of whole ones, (B, K, ...) of windows."""
+    if isinstance(result, WindowMaps):
+        windows = result._look.layout.num_windows
+        maps = bare(result)
+        return maps.unflatten(0, (-1, windows)) if result._kind.space else maps[::windows]
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        return type(result)(*(_unfolded(part) for part in result))
+    if isinstance(result, list | tuple):
+        return type(result)(_unfolded(part) for part in result)
+    if isinstance(result, dict):
+        return type(result)((name, _unfolded(part)) for name, part in result.items())
+    if isinstance(result, Tensor):
+        raise UnsupportedModule("the network returned a tensor that does not come from its windows")
+    return result
+
+
+def _place(network: nn.Module, trace: TracebackType | None) -> str:
+    """The path and type of the innermost module that was running."""
+    paths = {id(module): path for path, module in network.named_modules()}
+    found: tuple[str, Any] = ("", network)
+    while trace is not None:
+        running = trace.tb_frame.f_locals.get("self")
+        if id(running) in paths:
+            found = (paths[id(running)], running)
+        trace = trace.tb_next
+    path, module = found
+    return f"{path or 'the network itself'} ({type(module).__name__})"

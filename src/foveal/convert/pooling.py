@@ -1,0 +1,248 @@
+"""Steps that take a whole picture together: means, sums, largest values, norms over space, adaptive pools.
+
+A cell weighs what it alone stands for of the picture; covered cells, cells beside the picture and cells that the dense
+map would not have weigh nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.convert.extent import beyond, reaches
+from foveal.convert.window_maps import (
+    POOLED,
+    Refused,
+    WindowMaps,
+    bare,
+    name_of,
+    named,
+    once_a_picture,
+    parameters,
+    plainly,
+    repeat,
+    rule,
+    side_of,
+    wrap,
+)
+from foveal.coverage import own_areas
+from foveal.layout import Layout
+
+
+def fills(layout: Layout) -> bool:
+    """Whether each picture is one window that it fills, so that the dense network's own operation is meant."""
+    if layout.num_windows > 1 or torch.compiler.is_compiling():
+        return False
+    covered = (layout.size << layout.levels)[..., None]
+    return layout.remembered(
+        "fills", lambda: bool((layout.origins == 0).all() and (layout.pictures[:, None] == covered).all())
+    )
+
+
+def weights(x: WindowMaps) -> Tensor:
+    """(B, K, n, n) float64 on the maps' device: the share of its picture that each cell stands for; adds up to 1."""
+    look, cut, n = x._look, x._kind.cut, side_of(x)
+    layout = look.layout
+
+    def compute() -> Tensor:
+        areas = layout.areas(n).double()
+        mask = beyond(look, cut, n)
+        areas = areas if mask is None else areas.masked_fill(mask, 0)
+        areas = areas if look.pool == "area" else (areas > 0).double()
+        return areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
+
+    share = layout.remembered(("weights", look.pool, cut, n), compute).to(x.device)
+    return share.expand(x.shape[0] // layout.num_windows, -1, -1, -1)
+
+
+def finest_cells(x: WindowMaps) -> Tensor:
+    """(B,) float64: the whole picture in cells of the finest level, of which the dense map would have as many."""
+    look, cut, n = x._look, x._kind.cut, side_of(x)
+    layout = look.layout
+
+    def compute() -> Tensor:
+        areas = layout.areas(n).double()
+        mask = beyond(look, cut, n)
+        areas = areas if mask is None else areas.masked_fill(mask, 0)
+        return areas.sum((1, 2, 3)) / (layout.size / n) ** 2
+
+    return layout.remembered(("cells", cut, n), compute).to(x.device).expand(x.shape[0] // layout.num_windows)
+
+
+_REDUCING = "mean sum amax amin norm vector_norm std var logsumexp softmax log_softmax prod all any cumsum std_mean"
+_REDUCING += " var_mean max min argmax argmin softmin frobenius_norm nansum nanmean median"
+
+
+@rule(*named(_REDUCING, torch, Tensor, F, torch.linalg))
+def _reduce(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    name = name_of(func)[:-2].removeprefix("linalg_")
+    names = {
+        "norm": "input p dim keepdim dtype",
+        "vector_norm": "x ord dim keepdim",
+        "var": "input dim unbiased keepdim",
+    }
+    given = parameters(names.get(name, "input dim keepdim"), args, kwargs)
+    x, dim = args[0] if args else kwargs["input"], given.get("dim", given.get("axis"))
+    if name in ("max", "min") and isinstance(dim, Tensor):
+        raise Refused(f"{name}() of two maps; use torch.{name}imum")
+    if dim is None or dim == () or dim == []:
+        raise Refused(f"{name}() over all dimensions, and so over windows")
+    dims = {side % x.ndim for side in ([dim] if isinstance(dim, int) else dim)}
+    space = set(x._kind.space)
+    if 0 in dims:
+        raise Refused(f"{name}() over the windows, which are the first dimension")
+    if not dims & space:
+        result = plainly(func, *args, **kwargs)
+        single = result if isinstance(result, Tensor) else result[0]
+        kept = single.ndim == x.ndim
+        kind = x._kind._replace(space=tuple(at - (0 if kept else sum(d < at for d in dims)) for at in x._kind.space))
+        if isinstance(result, Tensor):
+            return wrap(result, x._look, kind)
+        return type(result)([wrap(part, x._look, kind) for part in result])
+    if dims != space:
+        raise Refused(f"{name}() over the dimensions {sorted(dims)}, of which only {sorted(dims & space)} are space")
+    if any(x._kind.rim):
+        raise Refused(f"{name}() over space of maps that are padded")
+    if name not in _WHOLE:
+        raise Refused(f"{name}() over space has no meaning across windows that is known here")
+    if fills(x._look.layout):
+        return wrap(plainly(func, *args, **kwargs), x._look, POOLED)
+    order = given.get("p", given.get("ord", 2))
+    result = _WHOLE[name](x, order) if name in ("norm", "vector_norm") else _WHOLE[name](x)
+    if given.get("keepdim", False):
+        for at in sorted(space):
+            result = result.unsqueeze(at)
+    return repeat(result, x._look)
+
+
+def _mean(x: WindowMaps) -> Tensor:
+    """(B, ...) without the dimensions over space."""
+    share, maps, space = weights(x), bare(x), x._kind.space
+    share = share.to(maps.dtype)
+    if space == (2, 3):
+        return torch.einsum("bkchw,bkhw->bc", maps.unflatten(0, share.shape[:2]), share)
+    return _weighed(maps, share, space)
+
+
+def _weighed(maps: Tensor, share: Tensor, space: tuple[int, ...]) -> Tensor:
+    shape = [1] * (maps.ndim + 1)
+    shape[0], shape[1] = share.shape[:2]
+    for at in space:
+        shape[at + 1] = maps.shape[at]
+    spread = maps.unflatten(0, share.shape[:2]) * share.reshape(shape)
+    return spread.sum((1, *(at + 1 for at in space)))
+
+
+def _sum(x: WindowMaps) -> Tensor:
+    mean = _mean(x)
+    return mean * finest_cells(x).to(mean.dtype).view(-1, *[1] * (mean.ndim - 1))
+
+
+def _norm(x: WindowMaps, order: Any) -> Tensor:
+    if order not in (2, 2.0, "fro", None):
+        raise Refused(f"norm() of order {order!r} over space; of the orders only 2 is known across windows")
+    squares = wrap(bare(x).square(), x._look, x._kind)
+    return _sum(squares).sqrt()
+
+
+def _largest(x: WindowMaps) -> Tensor:
+    share, space = weights(x), x._kind.space
+    shape = [1] * (x.ndim + 1)
+    shape[0], shape[1] = share.shape[:2]
+    for at in space:
+        shape[at + 1] = x.shape[at]
+    maps = bare(x).unflatten(0, share.shape[:2])
+    seen = maps.masked_fill((share == 0).reshape(shape), float("-inf"))
+    return seen.amax((1, *(at + 1 for at in space)))
+
+
+def _least(x: WindowMaps) -> Tensor:
+    return -_largest(wrap(-bare(x), x._look, x._kind))
+
+
+_WHOLE: dict[str, Any] = {
+    "mean": _mean,
+    "sum": _sum,
+    "amax": _largest,
+    "amin": _least,
+    "norm": _norm,
+    "vector_norm": _norm,
+}
+
+
+@rule(*named("adaptive_avg_pool2d", F, torch, torch._C._nn))
+def _adaptive_avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, size = _adaptive(func, args, kwargs)
+    if not x._kind.space:
+        return once_a_picture(F.adaptive_avg_pool2d, x, size)
+    if fills(x._look.layout):
+        return wrap(plainly(F.adaptive_avg_pool2d, bare(x), size), x._look, POOLED)
+    if size == (1, 1):
+        return repeat(_mean(x)[..., None, None], x._look)
+    share = _bins(x, size).to(x.device, x.dtype).expand(x.shape[0] // x._look.layout.num_windows, *[-1] * 5)
+    maps = bare(x).unflatten(0, share.shape[:2])
+    return repeat(torch.einsum("bkchw,bkhwyx->bcyx", maps, share), x._look)
+
+
+@rule(*named("adaptive_max_pool2d", F, torch), F.adaptive_max_pool2d_with_indices)
+def _adaptive_max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, size = _adaptive(func, args, kwargs)
+    if not x._kind.space:
+        return once_a_picture(F.adaptive_max_pool2d, x, size)
+    if size != (1, 1):
+        raise Refused(f"adaptive_max_pool2d() to {size}; across windows only to (1, 1)")
+    if fills(x._look.layout):
+        return wrap(plainly(F.adaptive_max_pool2d, bare(x), size), x._look, POOLED)
+    return repeat(_largest(x)[..., None, None], x._look)
+
+
+def _adaptive(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[WindowMaps, tuple[int, int]]:
+    given = parameters("input output_size return_indices", args, kwargs)
+    x, size = given["input"], given["output_size"]
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    sides = sides * 2 if len(sides) == 1 else sides
+    if given.get("return_indices"):
+        raise Refused(f"{name_of(func)} with return_indices=True: the largest may lie in another window")
+    if x._kind.space not in ((), (2, 3)) or any(x._kind.rim) or None in sides:
+        raise Refused(f"{name_of(func)} to {size} of maps that are padded, or not (B, C, H, W)")
+    return x, sides
+
+
+def _bins(x: WindowMaps, size: tuple[int, int]) -> Tensor:
+    """(B, K, n, n, height, width) float64: what each cell gives to each of the dense network's adaptive bins."""
+    look, cut, n = x._look, x._kind.cut, side_of(x)
+    layout = look.layout
+
+    def compute() -> Tensor:
+        pixels = layout.size / n
+        cells = torch.ceil(layout.pictures / pixels).long()  # of the dense map, (B, 2)
+        if cut:
+            far = reaches(look, cut)
+            finest = torch.where((layout.levels == 0)[..., None], far, torch.zeros_like(far)).amax(1)
+            cells = torch.where(finest > 0, torch.minimum(cells, finest), cells)
+        strips = [_strips(cells[:, axis], many) * pixels for axis, many in enumerate(size)]
+        areas = own_areas(
+            size=layout.size,
+            origins=layout.origins,
+            levels=layout.levels,
+            pictures=layout.pictures,
+            valid=layout.valid,
+            n=n,
+            bins=(strips[0], strips[1]),
+        ).double()
+        mask = beyond(look, cut, n)
+        areas = areas if mask is None else areas.masked_fill(mask[..., None, None], 0)
+        return areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
+
+    return layout.remembered(("bins", size, cut, n), compute)
+
+
+def _strips(cells: Tensor, many: int) -> Tensor:
+    """(B, many, 2) int64: where each adaptive bin begins and ends, in cells."""
+    place = torch.arange(many + 1, device=cells.device)
+    begin = place[:-1] * cells[:, None] // many
+    end = -(-(place[1:] * cells[:, None]) // many)
+    return torch.stack([begin, end], -1)

@@ -1,0 +1,295 @@
+"""Kernels that slide: convolutions, pools with a kernel, and padding as a step of its own. All take their rims from
+the windows around.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.convert.extent import Step, after_step, beyond, reaches
+from foveal.convert.window_maps import (
+    NO_RIM,
+    Kind,
+    Look,
+    Refused,
+    Unfit,
+    WindowMaps,
+    bare,
+    name_of,
+    named,
+    once_a_picture,
+    parameters,
+    plainly,
+    rule,
+    wrap,
+)
+from foveal.halo import halo_pad
+from foveal.halo_table import Padding, pair
+
+_CONV = "input weight bias stride padding dilation groups"
+_POOL = "input kernel_size stride padding dilation ceil_mode return_indices"
+_MEAN = "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
+
+
+@rule(F.conv2d, torch.conv2d)
+def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = {**_CONV_DEFAULTS, **parameters(_CONV, args, kwargs)}
+    x, weight, padding = given["input"], given["weight"], given["padding"]
+    if not isinstance(x, WindowMaps):
+        raise Refused("conv2d() with a kernel made from maps of windows")
+    rest = [given[name] for name in _CONV_DEFAULTS]
+    if not x._kind.space:
+        return once_a_picture(F.conv2d, x, weight, *rest)
+    stride, dilation = _two(given["stride"]), _two(given["dilation"])
+    reach = _reach(weight.shape[2:], dilation)
+    if padding == "same":
+        before = ((reach[0] - 1) // 2, (reach[1] - 1) // 2)
+        after = (reach[0] - 1 - before[0], reach[1] - 1 - before[1])
+    else:
+        before = after = _two(0 if padding == "valid" else padding)
+    maps, _, own, cut = _ready(func, x, Step(reach, stride, before, after), 0.0)
+    if not own:
+        rest[2] = 0  # the padding: it is done
+    return wrap(plainly(F.conv2d, maps, weight, *rest), x._look, _kind(x, cut))
+
+
+_CONV_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+
+
+@rule(*named("max_pool2d", F, torch), F.max_pool2d_with_indices)
+def _max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = parameters(_POOL, args, kwargs)
+    x = given["input"]
+    if given.get("return_indices"):
+        raise Refused("max_pool2d() with return_indices=True: the largest may lie in another window")
+    kernel, stride, padding = _sides(given)
+    dilation, ceil = pair(given.get("dilation", 1)), bool(given.get("ceil_mode", False))
+    if not x._kind.space:
+        return once_a_picture(F.max_pool2d, x, kernel, stride, padding, dilation, ceil)
+    step = Step(_reach(kernel, dilation), stride, padding, padding, ceil)
+    maps, step, own, cut = _ready(func, x, step, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
+    pooled = plainly(F.max_pool2d, maps, kernel, stride, padding if own else 0, dilation, ceil and own)
+    result = wrap(pooled, x._look, _kind(x, cut))
+    return wrap(_sealed(result, 0.0), x._look, result._kind) if cut else result
+
+
+@rule(*named("avg_pool2d", F, torch, torch._C._nn))
+def _avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = parameters(_MEAN, args, kwargs)
+    x = given["input"]
+    kernel, stride, padding = _sides(given)
+    ceil, counts = bool(given.get("ceil_mode", False)), bool(given.get("count_include_pad", True))
+    divisor = given.get("divisor_override")
+    if not x._kind.space:
+        return once_a_picture(F.avg_pool2d, x, kernel, stride, padding, ceil, counts, divisor)
+    step = Step(kernel, stride, padding, padding, ceil)
+    maps, step, own, cut = _ready(func, x, step, 0.0)
+    kind = _kind(x, cut)
+    if own:
+        pooled = plainly(F.avg_pool2d, maps, kernel, stride, padding, ceil, counts, divisor)
+        return wrap(pooled, x._look, kind)
+    pooled = F.avg_pool2d(maps, kernel, stride, 0, divisor_override=divisor)
+    if divisor is None:
+        counted = _counted(x, step, counts, maps)
+        pooled = pooled if counted is None else pooled / counted
+    return wrap(pooled, x._look, kind)
+
+
+@rule(F.pad, torch._C._nn.pad, torch.constant_pad_nd)
+def _pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = parameters("input pad mode value", args, kwargs)
+    x, pad, mode, value = given["input"], tuple(given["pad"]), given.get("mode", "constant"), given.get("value") or 0.0
+    if not x._kind.space:
+        return once_a_picture(F.pad, x, pad, mode, value)
+    look, (space, rim, cut) = x._look, x._kind
+    if not any(pad):
+        return x
+    if space != (2, 3) or len(pad) > 4:
+        if any(_padded_over(pad, dim, x.ndim) for dim in (0, *space)):
+            raise Refused("pad() over windows or, of maps that are not (B, C, H, W), over space")
+        return wrap(plainly(F.pad, bare(x), pad, mode, value), look, x._kind)
+    pad = (*pad, 0, 0)[:4]
+    value = max(value, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
+    if any(side < 0 for side in pad) or any(rim):
+        raise Refused(f"pad() by {pad} around a rim of {rim}; only a first padding, of 0 or more, can be taken")
+    if look.layout.num_windows == 1 or not look.halo:
+        padded = plainly(F.pad, bare(x), pad, mode, value if mode == "constant" else None)
+    else:
+        maps = _sealed(x, value)
+        padded = halo_pad(maps, look.layout, pad, value)
+        if mode != "constant":
+            if beyond(look, cut, x.shape[-1]) is not None:
+                raise Refused(f"pad() with mode {mode!r} where unpadded steps have cut the picture's edge")
+            padded = _mirrored(padded, _reached(look, x.shape[-1], pad, maps), x.shape[-1], pad, mode)
+    return wrap(padded, look, Kind(space, pad, cut))
+
+
+def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, Step, bool, tuple[Any, ...]]:
+    """The maps that a kernel can slide over.
+
+    Returns:
+        the maps; the step with the padding that maps brought along as their rim; whether the function's own padding
+        is still to be done; what to remember of the dense map's extent.
+    """
+    look, (space, rim, cut) = x._look, x._kind
+    if space != (2, 3):
+        raise Refused(f"{name_of(func)} of maps over the dimensions {space}; expected (B, C, H, W)")
+    n = x.shape[-1] - rim[0] - rim[1]
+    if any(rim):
+        if any(step.before) or any(step.after):
+            raise Refused(f"{name_of(func)} with a padding of {step.before} around maps that are padded already")
+        step = step._replace(before=(rim[2], rim[0]), after=(rim[3], rim[1]))
+    if look.layout.num_windows == 1:
+        return bare(x), step, True, ()
+    for stride in step.stride:
+        if n % stride:
+            raise Unfit(
+                f"{name_of(func)}: a map of {n} x {n} cells meets a stride of {stride}, which does not divide it; "
+                f"choose a window size that is a multiple of the network's stride"
+            )
+    for reach, early in zip(step.reach, step.before, strict=True):
+        if early >= reach:
+            raise Refused(f"{name_of(func)}: a kernel that reaches {reach} cells fits into its padding of {early}")
+    after = after_step(cut, step, n)
+    if after:
+        reaches(look, after)  # refuses a dense map that grows
+    needed = step.rim()
+    if not look.halo and not any(rim) and step.keeps() and not cut:
+        return bare(x), step, True, after
+    if any(rim):
+        maps = _fitted(x, rim, needed)
+        if maps is not None:
+            return maps, step, False, after
+        x = wrap(_inside(bare(x), rim), look, Kind(space, NO_RIM, cut))
+    maps = _sealed(x, value)
+    if any(needed):
+        maps = halo_pad(maps, look.layout, needed, value) if look.halo else F.pad(maps, needed, value=value)
+    return maps, step, False, after
+
+
+def _fitted(x: WindowMaps, rim: Padding, needed: Padding) -> Tensor | None:
+    """Maps whose rim has been filled, cut to the rim that is needed; None where it is too small."""
+    if any(have < want for have, want in zip(rim, needed, strict=True)):
+        return None
+    maps = bare(x)
+    right, bottom = rim[1] - needed[1], rim[3] - needed[3]
+    return maps[:, :, : maps.shape[2] - bottom, : maps.shape[3] - right] if right or bottom else maps
+
+
+def _inside(maps: Tensor, rim: Padding) -> Tensor:
+    left, right, top, bottom = rim
+    return maps[:, :, top : maps.shape[2] - bottom, left : maps.shape[3] - right]
+
+
+def _sealed(x: WindowMaps, value: float) -> Tensor:
+    """The maps with `value` in all cells that the dense map would not have."""
+    mask = beyond(x._look, x._kind.cut, x.shape[-1])
+    if mask is None:
+        return bare(x)
+    windows = mask.shape[0] * mask.shape[1]
+    rows = mask.flatten(0, 1).repeat(x.shape[0] // windows, 1, 1)
+    return bare(x).masked_fill(rows[:, None].to(x.device), value)
+
+
+def _reached(look: Look, n: int, rim: Padding, maps: Tensor) -> Tensor:
+    """(B * K or K, 1, n + ..., n + ...) bool: the cells of a padded map that lie in a window."""
+    layout = look.layout
+
+    def compute() -> Tensor:
+        return halo_pad(torch.ones(len(layout) * layout.num_windows, 1, n, n), layout, rim) > 0.5
+
+    reached = layout.remembered(("reached", n, rim), compute).to(maps.device)
+    return reached.repeat(len(maps) // len(reached), 1, 1, 1)
+
+
+def _mirrored(padded: Tensor, reached: Tensor, n: int, pad: Padding, mode: str) -> Tensor:
+    """Cells beside the picture take what the mode says of the same row, then of the same column."""
+    if mode not in ("reflect", "replicate"):
+        raise Refused(f"pad() with mode {mode!r}; across windows only 'constant', 'reflect' and 'replicate' are known")
+    for dim, first, cells in ((3, pad[0], padded.shape[3]), (2, pad[2], padded.shape[2])):
+        own = torch.arange(cells, device=padded.device) - first
+        if mode == "reflect":
+            own = (n - 1) - ((n - 1) - own.abs()).abs()
+        index = own.clamp(0, n - 1) + first
+        padded = torch.where(reached, padded, padded.index_select(dim, index))
+        reached = reached | reached.index_select(dim, index)
+    return padded
+
+
+def _counted(x: WindowMaps, step: Step, padding_counts: bool, maps: Tensor) -> Tensor | None:
+    """(B * K, 1, n / stride, n / stride): the part of each average that the dense network counts; None for all."""
+    look, cut = x._look, x._kind.cut
+    layout, rim = look.layout, step.rim()
+    n = x.shape[-1] - x._kind.rim[0] - x._kind.rim[1]
+    lower, right = step.after
+    if any(x._kind.rim):
+        padding_counts = True  # it is part of the map by now
+    within = rim[1] <= right and rim[3] <= lower
+    if padding_counts and within and not cut:
+        return None
+
+    def compute() -> Tensor | None:
+        held = torch.ones(len(layout) * layout.num_windows, 1, n, n)
+        mask = beyond(look, cut, n)
+        if mask is not None:
+            held = held.masked_fill(mask.flatten(0, 1)[:, None].to(held.device), 0)
+        held = halo_pad(held, layout, rim) if look.halo else F.pad(held, rim)
+        if padding_counts:
+            held = _with_padding(look, held, cut, step, n)
+        part = F.avg_pool2d(held, step.reach, step.stride)
+        part = torch.where(part > 0, part, 1.0)
+        return None if not torch.compiler.is_compiling() and bool((part == 1).all()) else part
+
+    key = ("counted", step, n, cut, padding_counts, look.halo)
+    part = layout.remembered(key, compute)
+    if part is None:
+        return None
+    return part.repeat(len(maps) // len(part), 1, 1, 1).to(maps.device, maps.dtype)
+
+
+def _with_padding(look: Look, held: Tensor, cut: tuple[Any, ...], step: Step, n: int) -> Tensor:
+    """`held` with ones where the dense network's own padding lies, around the whole map and not around a window."""
+    layout = look.layout
+    first = (layout.origins / layout.cell_pixels(n)[..., None]).flatten(0, 1)  # (B * K, 2)
+    if cut:
+        ends = reaches(look, cut).flatten(0, 1).double()
+    else:
+        span = (layout.size << layout.levels)[..., None]
+        far = torch.where(layout.valid[..., None], layout.origins + span, 0).amax(1, keepdim=True)
+        ends = (far / layout.cell_pixels(n)[..., None]).flatten(0, 1)
+    sides = []
+    for axis in (0, 1):
+        cells = torch.arange(held.shape[2 + axis], dtype=torch.float64) - step.before[axis]
+        place = first[:, axis, None] + cells
+        inside = (place > -step.before[axis] - 0.5) & (place < ends[:, axis, None] + step.after[axis] - 0.25)
+        sides.append(inside)
+    padded = sides[0][:, None, :, None] & sides[1][:, None, None, :]
+    return torch.where(padded, torch.ones_like(held), held)
+
+
+def _padded_over(pad: tuple[int, ...], dim: int, ndim: int) -> bool:
+    place = ndim - 1 - dim
+    return any(pad[2 * place : 2 * place + 2])
+
+
+def _reach(kernel: Any, dilation: tuple[int, int]) -> tuple[int, int]:
+    rows, columns = (spread * (side - 1) + 1 for side, spread in zip(kernel, dilation, strict=True))
+    return rows, columns
+
+
+def _sides(given: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    kernel = _two(given["kernel_size"])
+    stride = given.get("stride")
+    return kernel, _two(stride) if stride else kernel, _two(given.get("padding", 0))
+
+
+def _two(value: Any) -> tuple[int, int]:
+    return pair(value) if isinstance(value, int) or len(value) == 2 else pair(value[0])
+
+
+def _kind(x: WindowMaps, cut: tuple[Any, ...]) -> Kind:
+    return Kind(x._kind.space, NO_RIM, cut)

@@ -1,0 +1,197 @@
+"""Windows that pass through a network which knows nothing of them.
+
+`WindowMaps` is a tensor whose rows are windows. Whatever function a network calls on it, its own or a module's, comes
+to a rule that treats the windows of a picture together, or is refused. So the network's code and weights stay as they
+are, and no step over space slips through unseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveal.halo_table import Padding
+from foveal.layout import Layout
+
+Rule = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+
+NO_RIM: Padding = (0, 0, 0, 0)
+
+
+class Refused(Exception):
+    """A step that cannot be treated across windows. The message says which, and why.
+
+    No TypeError: of one, raised within an operator, Python would make a sentence about operands.
+    """
+
+
+class Unfit(Refused):
+    """A step that windows of another size would allow."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What all maps of one call share.
+
+    Args:
+        layout: of the K windows of each picture.
+        halo: whether rims are filled from the windows around.
+        pool: what pooling weighs by: the picture "area" that a cell alone stands for, or every "cell" seen alike.
+    """
+
+    layout: Layout
+    halo: bool = True
+    pool: Literal["area", "cell"] = "area"
+
+
+class Kind(NamedTuple):
+    """What the dimensions of a map are.
+
+    Args:
+        space: the dimensions over space, two or, flattened, one; none where every row holds its picture's value.
+        rim: cells around the window that have been filled already, (left, right, top, bottom).
+        cut: the steps since the dense map began to be smaller than the windows together; see `extent`.
+    """
+
+    space: tuple[int, ...]
+    rim: Padding = NO_RIM
+    cut: tuple[Any, ...] = ()
+
+
+POOLED = Kind(())
+
+
+class WindowMaps(Tensor):
+    """A tensor whose first dimension counts the windows of all pictures, one picture after the other.
+
+    Where `kind.space` is empty each row holds what its whole picture has (after a global pool), K times the same, so
+    that a network that reshapes by the number of rows or scales its maps by such values works as it is.
+    """
+
+    _look: Look
+    _kind: Kind
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rule = RULES.get(func)
+        if rule is None:
+            rule = _rule_of_property(func)
+        return rule(func, args, kwargs or {})
+
+
+RULES: dict[Any, Rule] = {}
+
+
+def rule(*functions: Any) -> Callable[[Rule], Rule]:
+    """Registers how these functions treat windows."""
+
+    def register(how: Rule) -> Rule:
+        for function in functions:
+            RULES[function] = how
+        return how
+
+    return register
+
+
+def named(names: str, *owners: Any) -> list[Any]:
+    """The functions of these names, separated by spaces, that the owners have."""
+    return [getattr(owner, name) for owner in owners for name in names.split() if hasattr(owner, name)]
+
+
+def wrap(x: Tensor, look: Look, kind: Kind) -> WindowMaps:
+    """Maps of windows, from an ordinary tensor."""
+    maps = x.as_subclass(WindowMaps)
+    maps._look, maps._kind = look, kind
+    return maps
+
+
+def bare(x: Tensor) -> Tensor:
+    """The same as an ordinary tensor, to the last stride: of one row `view_as` would choose others."""
+    with torch._C.DisableTorchFunctionSubclass():
+        alias: Tensor = torch.ops.aten.alias.default(x)
+        return alias
+
+
+def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """Calls a function as on ordinary tensors; what comes out is one."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return func(*args, **kwargs)
+
+
+def maps_in(values: Any) -> list[WindowMaps]:
+    """All maps of windows among arguments, also in lists and tuples of them."""
+    found: list[WindowMaps] = []
+    for value in values:
+        if isinstance(value, WindowMaps):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += maps_in(value)
+    return found
+
+
+def once_a_picture(func: Any, x: WindowMaps, *args: Any, **kwargs: Any) -> WindowMaps:
+    """Calls a function on what whole pictures have: on one row of each, and not on every window's."""
+    windows = x._look.layout.num_windows
+    result = plainly(func, bare(x)[::windows], *args, **kwargs)
+    return repeat(result, x._look)
+
+
+def repeat(x: Tensor, look: Look) -> WindowMaps:
+    """(B, ...) of whole pictures -> (B * K, ...), every window with its picture's."""
+    windows = look.layout.num_windows
+    return wrap(x if windows == 1 else x.repeat_interleave(windows, 0), look, POOLED)
+
+
+def side_of(x: WindowMaps) -> int:
+    """n, the cells along a window's side, without a rim."""
+    space, rim = x._kind.space, x._kind.rim
+    return int(x.shape[space[0]]) - rim[2] - rim[3] if len(space) == 2 else math.isqrt(x.shape[space[0]])
+
+
+def name_of(func: Any) -> str:
+    """How a function is called in messages."""
+    name = getattr(func, "__name__", str(func))
+    owner = getattr(func, "__self__", None)
+    return f"the property {owner.__name__}" if name == "__get__" and owner is not None else f"{name}()"
+
+
+def parameters(names: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A call's arguments by name, as far as they were given."""
+    return {**dict(zip(names.split(), args, strict=False)), **kwargs}
+
+
+def _plain(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return plainly(func, *args, **kwargs)
+
+
+def _refuse(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise Refused(f"{name_of(func)} is not known to keep windows apart or to treat them together")
+
+
+_PROPERTIES = """
+shape dtype device ndim layout requires_grad is_cuda is_cpu is_meta is_mps is_quantized is_sparse is_leaf grad_fn
+itemsize nbytes is_nested is_mkldnn is_xpu names
+"""
+
+
+def _rule_of_property(func: Any) -> Rule:
+    owner = getattr(func, "__self__", None)
+    known = getattr(func, "__name__", "") == "__get__" and getattr(owner, "__name__", "") in _PROPERTIES.split()
+    return _plain if known else _refuse
+
+
+rule(
+    *named(
+        "size dim numel nelement ndimension __len__ is_floating_point is_complex is_contiguous stride element_size "
+        "get_device __repr__ __format__ __hash__ storage_offset data_ptr is_inference",
+        Tensor,
+    ),
+    torch.is_floating_point,
+    torch.is_complex,
+    torch.numel,
+)(_plain)

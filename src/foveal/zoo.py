@@ -1,0 +1,134 @@
+"""A network by its name: of timm, of torchvision, or what a function of yours returns. Nothing is ever fetched."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from typing import Any
+
+from torch import nn
+
+SOURCES = ("timm", "torchvision")
+
+
+def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:
+    """Makes a network, with random weights or those of a local file.
+
+    Args:
+        name: "timm:NAME", "torchvision:NAME", "MODULE:FUNCTION" for a function that returns a network; a bare name is
+            looked for in timm, then in torchvision.
+        weights: a safetensors file that fits the network strictly.
+        options: passed to whatever makes the network, for example `features_only=True` to timm.
+
+    Returns:
+        The network, in training mode, as its maker left it.
+
+    Raises:
+        ValueError: for a name that nobody knows, or weights that do not fit.
+        ImportError: if the library that it names is missing.
+        FileNotFoundError: if the weights are.
+
+    Example:
+        >>> load_network("torchvision:resnet18", num_classes=10).fc.out_features
+        10
+    """
+    source, found, rest = name.partition(":")
+    if not found:
+        network = _bare(name, options)
+    elif source == "timm":
+        network = _from_timm(rest, options)
+    elif source == "torchvision":
+        network = _from_torchvision(rest, options)
+    else:
+        network = _from_function(source, rest, options)
+    if weights is not None:
+        _load(network, name, weights)
+    return network
+
+
+def known_networks(source: str) -> list[str]:
+    """All names that "timm" or "torchvision" has.
+
+    Raises:
+        ImportError: if the library is missing.
+        ValueError: for another source.
+    """
+    if source == "timm":
+        return list(_library("timm").list_models())
+    if source == "torchvision":
+        return list(_library("torchvision").models.list_models())
+    raise ValueError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
+
+
+def _library(name: str) -> Any:
+    try:
+        library = importlib.import_module(name)
+        if name == "torchvision":
+            importlib.import_module("torchvision.models")
+    except ImportError as error:
+        raise ImportError(f"{name} is needed for its networks; run: pip install {name}") from error
+    return library
+
+
+def _from_timm(name: str, options: dict[str, Any]) -> nn.Module:
+    timm = _library("timm")
+    if not timm.is_model(name):
+        raise _unknown(f"timm:{name}", timm.list_models(), "timm:")
+    network: nn.Module = timm.create_model(name, pretrained=False, **options)
+    return network
+
+
+def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    models = _library("torchvision").models
+    if name not in models.list_models():
+        raise _unknown(f"torchvision:{name}", models.list_models(), "torchvision:")
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False, **options}  # otherwise a warning, and minutes of drawing
+    network: nn.Module = models.get_model(name, weights=None, **options)
+    return network
+
+
+def _bare(name: str, options: dict[str, Any]) -> nn.Module:
+    known: list[str] = []
+    for source, make in (("timm", _from_timm), ("torchvision", _from_torchvision)):
+        try:
+            names = known_networks(source)
+        except ImportError:
+            continue
+        if name in names:
+            return make(name, options)
+        known += names
+    raise _unknown(name, known, "")
+
+
+def _from_function(module: str, function: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{module}:{function}: there is no module {error.name!r} to import") from error
+    except AttributeError as error:
+        raise ValueError(f"{module}:{function}: {module} has no {function!r}") from error
+    network = make(**options)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{module}:{function}: returned {type(network).__name__}; expected a torch.nn.Module")
+    return network
+
+
+def _load(network: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not os.path.isfile(weights):
+        raise FileNotFoundError(f"{weights}: there is no such file of weights")
+    try:
+        network.load_state_dict(load_file(weights), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{weights}: cannot be the weights of {name}: {reason}") from error
+
+
+def _unknown(name: str, known: list[str], prefix: str) -> ValueError:
+    near = difflib.get_close_matches(name.removeprefix(prefix), known, n=3, cutoff=0.5)
+    nearest = f"; the nearest are {', '.join(prefix + other for other in near)}" if near else ""
+    return ValueError(f"no network is called {name!r}{nearest}")

@@ -1,0 +1,302 @@
+import copy
+import threading
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal import Glimpse, Layout, Retina, foveate
+from foveal.convert.foveate import UnsupportedModule
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode with norms that are not the identity."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.normal_(module.bias, 0, 0.1)
+    return network.eval()
+
+
+def one_window(x: Tensor) -> Glimpse:
+    side = x.shape[-1]
+    return Retina(side)(x, layout=Layout.windows(picture=(side, side), size=side, windows=[(0, 0, 0)]))
+
+
+def tiles(x: Tensor, size: int) -> Glimpse:
+    return Retina(size)(x, layout=Layout.tiling(picture=x.shape[-2:], size=size))
+
+
+def conv(kernel: int | tuple[int, int], **options: object) -> nn.Conv2d:
+    return nn.Conv2d(4, 4, kernel, **options)  # type: ignore[arg-type]
+
+
+class Lambda(nn.Module):
+    def __init__(self, call: object, *modules: nn.Module) -> None:
+        super().__init__()
+        self.call, self.inner = call, nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x, *self.inner)  # type: ignore[operator]
+
+
+def grn(x: Tensor) -> Tensor:
+    """Global response normalization (Woo et al. 2023)."""
+    response = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return x * response / (response.mean(1, keepdim=True) + 1e-6)
+
+
+def shuffled(x: Tensor) -> Tensor:
+    rows, channels, height, width = x.shape
+    return x.view(rows, 2, channels // 2, height, width).transpose(1, 2).reshape(rows, channels, height, width)
+
+
+STEPS: dict[str, nn.Module] = {
+    "plain": conv(3, padding=1),
+    "even kernel": conv(2, stride=2),
+    "strided": conv(7, stride=2, padding=3),
+    "dilated": conv(3, padding=2, dilation=2),
+    "asymmetric": conv((1, 7), padding=(0, 3)),
+    "same": conv((3, 5), padding="same"),
+    "grouped": conv(3, padding=1, groups=2),
+    "valid": conv(3),
+    "valid, strided": conv(3, stride=2),
+    "valid, then padded": nn.Sequential(conv(3), conv(3, padding=1), conv(5, padding=2)),
+    "valid, then ceil pools": nn.Sequential(conv(3, stride=2), nn.MaxPool2d(3, 2, ceil_mode=True), conv(3, padding=1)),
+    "max pool": nn.MaxPool2d(3, 2, padding=1),
+    "valid max pool": nn.Sequential(nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2), conv(3, padding=1)),
+    "dilated max pool": nn.MaxPool2d(3, 1, padding=1, dilation=2),
+    "average pool": nn.AvgPool2d(2),
+    "average pool, padded": nn.AvgPool2d(3, 2, padding=1),
+    "average pool, padding not counted": nn.AvgPool2d(3, 1, padding=1, count_include_pad=False),
+    "average pool, ceil": nn.Sequential(conv(3, stride=2), nn.AvgPool2d(3, 2, ceil_mode=True)),
+    "average pool, ceil and padded": nn.Sequential(conv(3), nn.AvgPool2d(3, 2, padding=1, ceil_mode=True)),
+    "average pool, divisor": nn.AvgPool2d(3, 2, padding=1, divisor_override=5),
+    "zero pad": nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), conv(3, stride=2)),
+    "reflect": conv(3, padding=1, padding_mode="reflect"),
+    "replicate": conv(5, padding=2, padding_mode="replicate"),
+    "constant pad for a max pool": Lambda(lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-1e9), 3, 2)),
+    "function": Lambda(lambda x, c: F.conv2d(x.relu(), c.weight, padding=1) + x, conv(3, bias=False)),
+    "group norm": nn.Sequential(conv(3, padding=1), nn.GroupNorm(2, 4)),
+    "instance norm": nn.InstanceNorm2d(4, affine=True),
+    "layer norm over channels": Lambda(lambda x, n: n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), nn.LayerNorm(4)),
+    "linear over channels": Lambda(lambda x, n: n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), nn.Linear(4, 4)),
+    "local response norm": nn.LocalResponseNorm(2),
+    "global response norm": Lambda(grn),
+    "squeeze and excite": Lambda(lambda x, c: x * c(x.mean((2, 3), keepdim=True)).sigmoid(), conv(1)),
+    "squeeze, flat": Lambda(
+        lambda x, n: x * n(F.adaptive_avg_pool2d(x, 1).flatten(1)).view(len(x), -1, 1, 1), nn.Linear(4, 4)
+    ),
+    "eca": Lambda(
+        lambda x, c: x * c(x.mean((2, 3)).view(x.shape[0], 1, -1)).view(x.shape[0], -1, 1, 1).sigmoid(),
+        nn.Conv1d(1, 1, 3, padding=1),
+    ),
+    "channel shuffle": Lambda(shuffled),
+    "split and join": Lambda(lambda x: torch.cat([part.relu() for part in x.chunk(2, 1)][::-1], 1)),
+    "parts by index": Lambda(lambda x: torch.cat([x[:, 2:], x[:, :2] * 2], dim=1)),
+    "attention over channels": Lambda(lambda x: x * torch.stack([x, -x], 1).softmax(1)[:, 0]),
+    "spatial attention": Lambda(
+        lambda x, c: x * c(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)).sigmoid(),
+        nn.Conv2d(2, 1, 7, padding=3),
+    ),
+    "nearest, enlarged": nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2), conv(3, padding=1)),
+    "pixel unshuffle": nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(16, 4, 3, padding=1)),
+}
+HEADS: dict[str, nn.Module] = {
+    "mean": Lambda(lambda x: x.mean((2, 3))),
+    "flat mean": Lambda(lambda x: x.flatten(2).mean(2)),
+    "sum": Lambda(lambda x: x.sum(dim=(-2, -1))),
+    "largest": Lambda(lambda x: x.amax((2, 3))),
+    "adaptive largest": nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+    "adaptive mean": nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(4, 3)),
+    "bins": nn.Sequential(nn.AdaptiveAvgPool2d((3, 5)), nn.Flatten(), nn.Linear(60, 3)),
+    "mean over channels first": Lambda(lambda x: x.permute(0, 2, 3, 1).mean(dim=[1, 2])),
+}
+
+
+@pytest.mark.parametrize("head", ["mean", "bins"])
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_over_space_is_that_of_the_dense_network(step: str, head: str) -> None:
+    agrees(nn.Sequential(conv(3, padding=1), STEPS[step], HEADS[head]))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_that_of_the_dense_network(head: str) -> None:
+    agrees(nn.Sequential(conv(3, stride=2, padding=1), nn.ReLU(), HEADS[head]))
+    agrees(nn.Sequential(conv(3, stride=2), nn.ReLU(), HEADS[head]))
+
+
+def agrees(network: nn.Module) -> None:
+    """One window to the last bit, a full tiling in float64 to rounding; gradients too."""
+    network = copy.deepcopy(network).eval()
+    x = torch.randn(2, 4, 48, 48)
+    given = copy.deepcopy(network.state_dict())
+    foveated = foveate(network)
+    assert list(foveated.state_dict()) == list(network.state_dict())
+    with torch.no_grad():
+        assert torch.equal(foveated(one_window(x)), network(x))
+    network, foveated, x = network.double(), foveated.double(), torch.randn(2, 4, 48, 96, dtype=torch.float64)
+    x.requires_grad_()
+    wanted = network(x)
+    result = foveated(tiles(x, 16))
+    torch.testing.assert_close(result, wanted, rtol=1e-9, atol=1e-9)
+    lean = torch.randn_like(wanted)
+    (mine,), (theirs,) = (torch.autograd.grad((y * lean).sum(), x) for y in (result, wanted))
+    torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-9)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, given[name].double(), msg=f"{name} of the given network has changed")
+
+
+def test_batch_norm_in_training_is_that_of_the_dense_network() -> None:
+    dense = nn.Sequential(conv(3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), conv(3), nn.BatchNorm2d(4), HEADS["mean"])
+    foveated, dense = foveate(dense).double().train(), dense.double().train()
+    x = torch.randn(2, 4, 32, 48, dtype=torch.float64)
+    torch.testing.assert_close(foveated(tiles(x, 16)), dense(x))
+    for name, value in dense.named_buffers():
+        torch.testing.assert_close(foveated.get_buffer(name), value)
+    assert foveated.network[1].training
+    assert not foveated.eval().network.training
+
+
+def test_random_steps_in_training_are_the_same_for_all_windows_of_a_picture() -> None:
+    timm_drop = pytest.importorskip("timm").layers.DropPath(0.5)
+    torchvision_drop = pytest.importorskip("torchvision").ops.StochasticDepth(0.5, "row")
+    x = torch.ones(64, 1, 32, 32)
+    pooled = Lambda(lambda x, d: x * d(x.mean((2, 3), keepdim=True)), nn.Dropout(0.5))
+    for step in (timm_drop, torchvision_drop, pooled):
+        torch.manual_seed(0)
+        maps = foveate(nn.Sequential(step)).train()(tiles(x, 16))
+        assert maps.unique().tolist() == [0, 2]
+        by_picture = maps.flatten(1)
+        assert torch.equal(by_picture, by_picture[:, :1].expand_as(by_picture))
+
+
+REFUSED: dict[str, tuple[nn.Module, str]] = {
+    "attention": (Lambda(lambda x: F.scaled_dot_product_attention(x, x, x)), "scaled_dot_product_attention"),
+    "rows alone": (Lambda(lambda x: x.mean(3)), "mean"),
+    "everything": (Lambda(lambda x: x * x.mean()), "mean"),
+    "softmax over space": (Lambda(lambda x: x.flatten(2).softmax(-1)), "softmax"),
+    "cells by index": (Lambda(lambda x: x[:, :, ::2]), "part of the cells"),
+    "windows by index": (Lambda(lambda x: x[:1]), "part of the windows"),
+    "a table of positions": (Lambda(lambda x: x + torch.ones(1, 4, *x.shape[2:], device=x.device)), "differs"),
+    "a table of rows": (Lambda(lambda x: x + torch.ones(len(x), 4, 1, 1, device=x.device)), "differs"),
+    "cells into channels": (Lambda(lambda x: x.reshape(len(x), -1)), "mixes"),
+    "windows into channels": (Lambda(lambda x: x.reshape(-1, 8, *x.shape[2:])), "mixes"),
+    "turned": (Lambda(lambda x: x.transpose(2, 3)), "rows and columns"),
+    "bilinear": (Lambda(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")), "interpolate"),
+    "flipped": (Lambda(lambda x: x.flip(3)), "flip"),
+    "transposed convolution": (nn.ConvTranspose2d(4, 4, 2, stride=2), "conv_transpose2d"),
+    "circular": (conv(3, padding=1, padding_mode="circular"), "circular"),
+    "wider than the picture": (conv(2, padding=1), "grows"),
+    "places of the largest": (nn.MaxPool2d(2, return_indices=True), "return_indices"),
+    "branches of unlike reach": (Lambda(lambda x, c, d: c(x) + d(x), conv(3), conv(3, padding=1)), "places"),
+    "random rows": (Lambda(lambda x: x[torch.randperm(len(x))]), "index"),
+    "by value": (Lambda(lambda x: x if x.sum((1, 2, 3)).max() > 0 else -x), "sum"),
+}
+
+
+@pytest.mark.parametrize("step", REFUSED)
+def test_what_cannot_be_treated_is_refused_by_path_and_type(step: str) -> None:
+    module, reason = REFUSED[step]
+    network = nn.Sequential(conv(1), nn.Sequential(nn.ReLU(), module))
+    with pytest.raises(UnsupportedModule, match=rf"^1\.1.*\({type(module).__name__}\).*{reason}"):
+        foveate(network)
+
+
+def test_a_window_that_the_stride_does_not_divide_is_told_at_the_call() -> None:
+    network = foveate(nn.Sequential(conv(3, padding=1), nn.Sequential(conv(3, stride=2, padding=1))))
+    with pytest.raises(UnsupportedModule, match=r"1\.0 \(Conv2d\).*15 x 15.*stride of 2"):
+        network(tiles(torch.rand(1, 4, 30, 30), 15))
+
+
+def test_a_second_fovea_and_an_unknown_pool_are_refused() -> None:
+    with pytest.raises(ValueError, match="already"):
+        foveate(foveate(conv(1)))
+    with pytest.raises(ValueError, match="'middle'"):
+        foveate(conv(1), pool="middle")  # type: ignore[arg-type]
+
+
+def test_maps_come_back_by_windows() -> None:
+    network = foveate(nn.Sequential(conv(3, stride=2, padding=1)))
+    glimpse = Retina(16, levels=3)(torch.rand(2, 4, 60, 50))
+    maps = network(glimpse)
+    assert maps.shape == (2, 3, 4, 8, 8)
+    assert type(maps) is Tensor
+    both = foveate(Lambda(lambda x, c: {"map": c(x), "all": [x.mean((2, 3)), (c(x), 3)]}, conv(1)))(glimpse)
+    assert both["map"].shape == (2, 3, 4, 16, 16)
+    assert both["all"][0].shape == (2, 4)
+    assert both["all"][1][1] == 3
+
+
+def test_area_and_cell_pools_weigh_only_what_is_seen() -> None:
+    pictures = [torch.rand(4, 60, 50), torch.rand(4, 13, 64)]
+    glimpse = Retina(16, levels=3)(pictures, torch.tensor([[0.1, 0.9], [0.5, 0.5]]))
+    areas = glimpse.layout.areas(16)
+    for pool, weight in (("area", areas), ("cell", (areas > 0).float())):
+        wanted = torch.einsum("bkchw,bkhw->bc", glimpse.pixels, weight) / weight.sum((1, 2, 3))[:, None]
+        result = foveate(HEADS["mean"], pool=pool)(glimpse)  # type: ignore[arg-type]
+        torch.testing.assert_close(result, wanted)
+    wanted = glimpse.pixels.masked_fill(areas[:, :, None] == 0, -1).amax((1, 3, 4))
+    assert torch.equal(foveate(HEADS["largest"])(glimpse), wanted)
+
+
+def test_without_halo_every_window_is_padded_as_the_network_pads() -> None:
+    network = nn.Sequential(conv(3, padding=1), nn.MaxPool2d(3, 2, padding=1), conv(5, padding=2))
+    glimpse = Retina(16, levels=3)(torch.rand(2, 4, 64, 64))
+    maps = foveate(network, halo=False)(glimpse)
+    assert torch.equal(maps.flatten(0, 1), network(glimpse.pixels.flatten(0, 1)))
+    valid = foveate(nn.Sequential(conv(3)), halo=False)(glimpse)
+    assert valid.shape == glimpse.pixels.shape
+
+
+def test_threads_with_unlike_layouts_do_not_disturb_each_other() -> None:
+    network = foveate(
+        nn.Sequential(conv(3, padding=1), nn.GroupNorm(2, 4), conv(3, stride=2, padding=1), HEADS["mean"])
+    )
+    glimpses = [Retina(16, levels=levels)(torch.rand(2, 4, 60, 60)) for levels in (1, 2, 3, 4)]
+    with torch.no_grad():
+        alone = [network(glimpse) for glimpse in glimpses]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        with torch.no_grad():
+            for _ in range(20):
+                if not torch.equal(network(glimpses[number]), alone[number]):
+                    wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_weights_load_after_and_modules_can_be_replaced() -> None:
+    network = nn.Sequential(conv(3, padding=1), HEADS["mean"], nn.Linear(4, 3))
+    foveated = foveate(copy.deepcopy(network))
+    torch.nn.init.normal_(network[0].weight)
+    foveated.load_state_dict(network.state_dict())
+    x = torch.rand(1, 4, 16, 16)
+    assert torch.equal(foveated(one_window(x)), network(x))
+    setattr(foveated, "2", nn.Linear(4, 5))
+    assert foveated(one_window(x)).shape == (1, 5)
+    again = copy.deepcopy(foveated)
+    with torch.no_grad():
+        next(again.parameters()).zero_()
+    assert foveated.get_parameter("0.weight").abs().sum() > 0
+    assert again.network[0].weight.abs().sum() == 0
+
+
+def test_a_graph_has_no_break() -> None:
+    network = foveate(
+        lively(nn.Sequential(conv(3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1), HEADS["mean"]))
+    )
+    glimpse = Retina(16, levels=3)(torch.rand(2, 4, 64, 64))
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(glimpse), network(glimpse))

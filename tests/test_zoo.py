@@ -1,0 +1,63 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from foveal.zoo import known_networks, load_network
+
+
+def broken() -> str:
+    return "no network"
+
+
+def small(width: int = 3) -> nn.Module:
+    return nn.Conv2d(3, width, 1)
+
+
+def test_by_library() -> None:
+    assert type(load_network("timm:resnet18")).__module__ == "timm.models.resnet"
+    assert type(load_network("torchvision:resnet18")).__module__ == "torchvision.models.resnet"
+    assert type(load_network("resnet18")).__module__ == "timm.models.resnet"
+    assert type(load_network("shufflenet_v2_x0_5")).__module__ == "torchvision.models.shufflenetv2"
+    assert load_network("timm:resnet18", num_classes=7).num_classes == 7
+
+
+def test_by_function() -> None:
+    assert load_network(f"{__name__}:small", width=5).out_channels == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:resnet19", "timm:resnet19.*nearest are timm:resnet1"),
+        ("torchvision:resnet19", "torchvision:resnet18"),
+        ("resnett18", "resnet18"),
+        ("nowhere_at_all:net", "no module 'nowhere_at_all'"),
+        (f"{__name__}:nothing", "has no 'nothing'"),
+        (f"{__name__}:broken", "returned str"),
+    ],
+)
+def test_unknown_names_are_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_network(name)
+
+
+def test_weights_must_fit(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    source = small()
+    save_file(source.state_dict(), tmp_path / "a.safetensors")
+    loaded = load_network(f"{__name__}:small", weights=tmp_path / "a.safetensors")
+    assert torch.equal(loaded.weight, source.weight)
+    with pytest.raises(ValueError, match="cannot be the weights"):
+        load_network(f"{__name__}:small", width=4, weights=tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot be the weights"):
+        load_network(f"{__name__}:small", weights=tmp_path / "b.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_network(f"{__name__}:small", weights=tmp_path / "c.safetensors")
+
+
+def test_sources() -> None:
+    assert "vit_tiny_patch16_224" in known_networks("timm")
+    assert "squeezenet1_1" in known_networks("torchvision")
+    with pytest.raises(ValueError, match="'hub'"):
+        known_networks("hub")
