@@ -179,10 +179,13 @@ def test_seconds_share_the_network_s_time_and_add_up_to_less_than_the_clock(file
         ({"fixation": "left"}, "expected 'center', 'auto'"),
         ({"fixation": (0.5, 1.5)}, r"fixation is \(0\.5, 1\.5\)"),
         ({"fixation": 0.5}, "fixation is 0.5"),
-        ({"levels": 0}, "levels is 0; expected 1 to 16"),
+        ({"levels": 0}, "levels is 0; expected a whole number from 1 to 16"),
         ({"levels": "many"}, "levels is 'many'"),
-        ({"beams": 0}, "beams is 0; expected 1 or more"),
-        ({"batch": 0}, "batch is 0; expected 1 or more"),
+        ({"beams": 0}, "beams is 0; expected a whole number of at least 1"),
+        ({"beams": "3"}, "beams is .3.; expected a whole number"),
+        ({"beams": True}, "beams is True"),
+        ({"batch": 1.5}, "batch is 1.5"),
+        ({"batch": 0}, "batch is 0; expected a whole number of at least 1"),
     ],
 )
 def test_impossible_arguments_are_refused_before_any_picture_is_read(model, wrong, message):
@@ -284,3 +287,34 @@ def test_a_demo_without_its_photographs_says_what_brings_them(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install scikit-image"):
         demo_pictures()
+
+
+def test_hidden_files_are_no_pictures(tmp_path):
+    save_pictures(tmp_path, 1)
+    (tmp_path / "._a.png").write_bytes(b"x")
+    (tmp_path / ".hidden").mkdir()
+    save_pictures(tmp_path / ".hidden", 1)
+    files, faults = find_pictures([tmp_path])
+    assert (len(files), faults) == (1, [])
+
+
+@pytest.mark.parametrize("values", [float("nan"), float("inf"), 200.0, -3.0])
+def test_floats_that_are_no_pictures_are_told_and_not_described(values, model):
+    answers = describe([torch.full((3, 40, 40), values), torch.rand(3, 40, 40)], model=model)
+    assert "0 to 1" in answers[0].error
+    assert not answers[0].text
+    assert answers[1].text
+
+
+def test_memory_that_does_not_suffice_for_one_picture_stops_no_other(files, model, monkeypatch):
+    look = type(model).look
+
+    def failing(describer, pictures, **how):
+        if pictures[0].name == str(files[0]):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return look(describer, pictures, **how)
+
+    monkeypatch.setattr(type(model), "look", failing)
+    answers = describe(files[:2], model=model)
+    assert "not enough memory" in answers[0].error
+    assert answers[1].text

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from foveal.memory import is_out_of_memory
+
 if TYPE_CHECKING:
     from foveal.models.generation import Describer
     from foveal.picture import Picture
@@ -146,14 +148,14 @@ def find_pictures(names: Iterable[str | os.PathLike[str]]) -> tuple[list[str], l
         files: their paths; a name that is no folder and no glob is taken as it is, whether or not it exists.
         faults: one line for each folder and glob that holds no picture.
     """
-    from foveal.data.picture_set import SUFFIXES
+    from foveal.data.picture_set import SUFFIXES, is_picture_name
 
     files, faults = [], []
     for given in names:
         name = os.fsdecode(given)
         if os.path.isdir(name):
-            inside = Path(name).rglob("*")
-            found = sorted(str(file) for file in inside if file.suffix.lower() in SUFFIXES and file.is_file())
+            inside = (file for file in Path(name).rglob("*") if is_picture_name(file.relative_to(name)))
+            found = sorted(str(file) for file in inside if file.is_file())
             if not found:
                 faults.append(f"{name}: no pictures in this folder; known are {', '.join(SUFFIXES)}")
         elif glob.has_magic(name) and not os.path.exists(name):
@@ -183,12 +185,14 @@ def demo_pictures() -> list[Path]:
 def _refuse_impossible(fixation: Any, levels: Any, beams: int, batch: int) -> None:
     if fixation not in ("center", "auto") if isinstance(fixation, str) else not _is_point(fixation):
         raise ValueError(f"fixation is {fixation!r}; expected 'center', 'auto', or (y, x), each from 0 to 1")
-    whole = isinstance(levels, int) and not isinstance(levels, bool)
-    if not (levels is None or levels == "auto" or (whole and 1 <= levels <= 16)):
-        raise ValueError(f"levels is {levels!r}; expected 1 to 16, or 'auto'")
-    for name, value in (("beams", beams), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected 1 or more")
+    from foveal.arguments import whole_number
+
+    if not (levels is None or (isinstance(levels, str) and levels == "auto")):
+        if isinstance(levels, str):
+            raise ValueError(f"levels is {levels!r}; expected 1 to 16, or 'auto'")
+        whole_number(levels, "levels", 1, 16)
+    whole_number(beams, "beams", 1)
+    whole_number(batch, "batch", 1)
 
 
 def _is_point(fixation: Any) -> bool:
@@ -247,8 +251,12 @@ def _look(describer: Describer, source: Any, fixation: Any, levels: Any) -> tupl
         if fixation == "auto":
             fixation = energy_fixation(picture, size=describer.processor.image_processor.size)
         glimpse = describer.look([picture], fixation=fixation, levels=levels)
-    except (PictureError, OSError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        _refuse_other_values(name, glimpse)
+    except (PictureError, OSError, MemoryError, RuntimeError) as error:
+        short = is_out_of_memory(error)
+        if isinstance(error, RuntimeError) and not short:
+            raise
+        reason = "there is not enough memory for it" if short else " ".join(str(error).split()) or type(error).__name__
         reason = reason if reason.startswith(name) else f"{name}: {reason}"
         return Description(name, error=reason, seconds=time.perf_counter() - started), None
     layout = glimpse.layout
@@ -271,6 +279,23 @@ def _refuse_other_channels(picture: Picture) -> None:
 
     if picture.channels != 3:
         raise PictureError(f"{picture.name}: has {picture.channels} channels, expected 3 (RGB)")
+
+
+def _refuse_other_values(name: str, glimpse: Glimpse) -> None:
+    """Pictures given as floats must be numbers as a viewer's, from 0 to 1: others would give a confident sentence."""
+    import torch
+
+    from foveal.picture import PictureError
+
+    if not bool(glimpse.pixels.isfinite().all()):
+        raise PictureError(f"{name}: holds values that are no numbers; expected floats from 0 to 1, or uint8")
+    mean, std = (
+        torch.as_tensor(default if value is None else value).to(glimpse.pixels).view(-1, 1, 1)
+        for value, default in ((glimpse.mean, 0.0), (glimpse.std, 1.0))
+    )
+    inside = (glimpse.pixels >= (-0.5 - mean) / std) & (glimpse.pixels <= (1.5 - mean) / std)
+    if not bool(inside.all()):
+        raise PictureError(f"{name}: holds values far outside 0 to 1; divide 0 to 255 by 255, or give uint8")
 
 
 def _name(source: Any) -> str:

@@ -126,7 +126,7 @@ def _table_for(x: Tensor, layout: Layout, padding: Padding, batch: int) -> HaloT
 def _batch_of(x: Tensor, layout: Layout) -> int:
     """The pictures in a batch of folded windows, refused where they are not the layout's."""
     windows = layout.num_windows
-    if x.ndim != 4 or (windows > 1 and x.shape[-1] != x.shape[-2]) or not x.is_floating_point():
+    if x.ndim != 4 or (windows > 1 and x.shape[-1] != x.shape[-2]) or not x.is_floating_point() or not x.shape[-1]:
         raise ValueError(f"maps have shape {tuple(x.shape)} and dtype {x.dtype}; expected floats (B * K, C, n, n)")
     if x.shape[0] % windows or len(layout) not in (1, x.shape[0] // windows):
         raise ValueError(

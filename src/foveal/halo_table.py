@@ -157,8 +157,8 @@ def _look_up(
 
 def as_padding(padding: int | Padding) -> Padding:
     """(left, right, top, bottom) from an int or four of them."""
-    rims = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
-    if len(rims) != 4 or not all(isinstance(rim, int) and rim >= 0 for rim in rims):
+    rims = tuple(padding) if isinstance(padding, tuple | list) else (padding,) * 4
+    if len(rims) != 4 or not all(isinstance(rim, int) and type(rim) is not bool and rim >= 0 for rim in rims):
         raise ValueError(f"padding {padding}: expected an int or (left, right, top, bottom), each 0 or more")
     return rims
 

@@ -6,7 +6,7 @@ equal-sized windows at different scales. Everything that follows from their plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -147,6 +147,8 @@ class Layout:
             ValueError: for no window, or one that has no such level or lies wholly outside the picture.
         """
         sides, size = one_picture(picture), whole_number(size, "size", 1)
+        if not isinstance(windows, Iterable):
+            raise ValueError(f"windows is {windows!r}; expected a list of (level, y, x)")
         kept = sorted(dict.fromkeys(window_place(window, sides) for window in windows), key=lambda window: window[0])
         if not kept:
             raise ValueError("a layout needs at least one window; none was given")
@@ -169,6 +171,8 @@ class Layout:
     @classmethod
     def stack(cls, layouts: Sequence[Layout]) -> Layout:
         """One batch from several layouts of one size; K is the largest, missing places repeat the last window."""
+        if not isinstance(layouts, Sequence) or not all(isinstance(layout, Layout) for layout in layouts):
+            raise ValueError("Layout.stack takes a list of layouts")
         if not layouts:
             raise ValueError("a batch needs at least one layout; none was given")
         sizes = sorted({layout.size for layout in layouts})

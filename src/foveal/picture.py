@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from foveal.arguments import whole_number
 from foveal.picture_files import (
     EncodedPicture,
     PictureError,
@@ -130,6 +131,7 @@ def open_picture(source: PictureLike, *, name: str | None = None, max_pixels: in
     """
     if isinstance(source, Picture):
         return source
+    max_pixels = whole_number(max_pixels, "max_pixels", 1)
     name = one_line(_name_of(source) if name is None else name)
     return Picture(_source_of(source, name, max_pixels), name)
 

@@ -146,7 +146,7 @@ def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
     if height * width > max_pixels:
         raise PictureError(
             f"{name}: {height} x {width} = {height * width} pixels are more than the limit of {max_pixels}; "
-            f"if you trust it, pass a larger max_pixels"
+            f"shrink it first, or, if you trust it, open it in Python with a larger max_pixels"
         )
 
 

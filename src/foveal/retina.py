@@ -165,6 +165,8 @@ class Retina:
             )
             if len(layout) > len(opened):
                 raise ValueError(f"{len(layout)} fixations for {len(opened)} pictures; give one, or one for each")
+        elif not isinstance(layout, Layout):
+            raise ValueError(f"layout is a {type(layout).__name__}; expected a foveal.Layout")
         elif not (isinstance(fixation, str) and fixation == "center"):
             raise ValueError("a layout already says where to look; give fixation or layout, not both")
         if len(layout) not in (1, len(opened)):

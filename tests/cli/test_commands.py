@@ -424,3 +424,75 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(model):
     assert process.returncode == 130, err
     assert out == b""
     assert b"Traceback" not in err
+
+
+# ---- nothing that is read is written over --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_describe_never_writes_over_a_picture(foveal_says, files, model, option):
+    before = Path(files[0]).read_bytes()
+    for source in (files[0], str(Path(files[0]).parent)):
+        code, _, err = foveal_says("describe", source, "--model", model, option, files[0])
+        assert (code, is_one_line(err)) == (2, True)
+        assert "give another name" in err
+    assert Path(files[0]).read_bytes() == before
+
+
+def test_one_file_for_two_options_is_refused(foveal_says, files, model):
+    code, _, err = foveal_says("describe", files[0], "--model", model, "--json", "same", "--csv", "./same")
+    assert (code, is_one_line(err)) == (2, True)
+    assert "--json and --csv" in err
+    assert not Path("same").exists()
+
+
+def test_a_caption_set_is_never_written_over(foveal_says, model, tmp_path):
+    picture = save_pictures(tmp_path, 1)[0]
+    line = json.dumps({"image": picture.name, "text": "a dog", "split": "val"}) + "\n"
+    (tmp_path / "set.jsonl").write_text(line, encoding="utf-8")
+    for command in (
+        ["data", "check", "set.jsonl", "--json", "set.jsonl"],
+        ["evaluate", model, "set.jsonl", "--captions", "set.jsonl"],
+        ["evaluate", model, ".", "--captions", "set.jsonl"],
+    ):
+        code, _, err = foveal_says(*command)
+        assert (code, is_one_line(err)) == (2, True), command
+    assert (tmp_path / "set.jsonl").read_text(encoding="utf-8") == line
+
+
+def test_a_drawing_has_a_png_s_name(foveal_says, files):
+    code, _, err = foveal_says("view", files[0], "-o", "drawing.jpg")
+    assert (code, is_one_line(err)) == (2, True)
+    assert ".png" in err
+
+
+def test_memory_that_does_not_suffice_is_one_line(foveal_says, files, monkeypatch):
+    def failing(*args, **kwargs):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr("foveal.retina.Retina.__call__", failing)
+    code, _, err = foveal_says("view", files[0])
+    assert (code, is_one_line(err)) == (1, True)
+    assert "not enough memory" in err
+    monkeypatch.setattr("foveal.retina.Retina.__call__", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["view", files[0]])
+
+
+def test_a_name_that_starts_like_the_program_is_still_told_by_it(foveal_says):
+    code, _, err = foveal_says("view", "foveal-nope\nx.bmp")
+    assert (code, is_one_line(err)) == (1, True)
+    assert err.startswith("foveal: foveal-nope")
+
+
+def test_a_run_that_is_not_there_is_not_resumed_and_a_refused_one_leaves_nothing(foveal_says, captions, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"captions": captions, "languages": ["en"], "distil": {"steps": 0}}))
+    code, _, err = foveal_says("train", recipe, "--out", tmp_path / "nowhere", "--resume")
+    assert (code, is_one_line(err)) == (2, True)
+    assert "no run that could be resumed" in err
+    for change in ("captions=nope.jsonl", "languages=en,xx"):
+        code, _, err = foveal_says("train", recipe, change, "--out", tmp_path / "run")
+        assert code
+        assert is_one_line(err)
+        assert not (tmp_path / "run").exists()

@@ -68,3 +68,16 @@ def test_a_sentence_stays_as_it_is(text: str, language: str) -> None:
     sentence = as_sentence(clean_caption(text, language), language)
 
     assert as_sentence(sentence, language) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('A sign that says "STOP".', 'a sign that says "stop"'),
+        ('"Hello" he says.', '"hello" he says'),
+        ('"A dog runs ."', "a dog runs"),
+        ('"a" and "b"', '"a" and "b"'),
+    ],
+)
+def test_quotes_stay_in_pairs(text: str, expected: str) -> None:
+    assert clean_caption(text) == expected

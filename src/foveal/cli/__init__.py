@@ -17,6 +17,7 @@ import typer
 from foveal import __version__
 from foveal.cli import data, describe, evaluate, train, view
 from foveal.cli.output import one_line, show_help, speak_utf8
+from foveal.memory import is_out_of_memory
 
 # Click's error that stands for wrong usage; where it lives differs between versions of Typer.
 UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
@@ -95,10 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        if "--traceback" in arguments:
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        if "--traceback" in arguments or (isinstance(error, RuntimeError) and not is_out_of_memory(error)):
             raise
-        return _failed(str(error) or type(error).__name__, 1)
+        short = is_out_of_memory(error)
+        return _failed("there is not enough memory for this" if short else str(error) or type(error).__name__, 1)
 
 
 def _usage(error: Exception) -> str:
@@ -109,5 +111,6 @@ def _usage(error: Exception) -> str:
 
 
 def _failed(message: str, code: int) -> int:
-    print(message if message.startswith("foveal") else f"foveal: {one_line(message)}", file=sys.stderr)
+    named = message.startswith(("foveal: ", "foveal "))
+    print(one_line(message) if named else f"foveal: {one_line(message)}", file=sys.stderr)
     return code

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from foveal.cli.options import JsonFile
-from foveal.cli.output import STANDARD, one_line, progress, refuse_unwritable, show_help, write_json
+from foveal.cli.output import STANDARD, one_line, progress, refuse_overwriting, refuse_unwritable, show_help, write_json
 
 SHOWN = 5
 """Warnings of one kind that are printed before the rest are only counted."""
@@ -41,6 +41,7 @@ def check(
     Errors keep a set from being used, and make the exit code 1; warnings do not.
     """
     refuse_unwritable(json=json_file)
+    refuse_overwriting([path], json=json_file)
     from foveal.data import check_captions
 
     with progress("looking at pictures") as move:

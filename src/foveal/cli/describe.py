@@ -24,6 +24,7 @@ from foveal.cli.output import (
     complain,
     one_line,
     progress,
+    refuse_overwriting,
     refuse_unwritable,
     style,
     write_csv,
@@ -100,6 +101,7 @@ def describe(
             faults += lacking
     if demo:
         sources += [open_picture(file, name=file.name) for file in demo_pictures()]
+    refuse_overwriting(sources, json=json_file, csv=csv_file)
     for fault in faults:
         complain(fault)
     if not sources:
@@ -142,7 +144,7 @@ def describe(
 def _show(answer: Description, *, fixation: Any) -> None:
     y, x = answer.fixation
     word = f"{fixation} " if isinstance(fixation, str) else ""
-    look = f"looked at {word}({y:.2f}, {x:.2f}) · {answer.windows} windows"
+    look = f"looked at {word}({y:.2f}, {x:.2f}) · {answer.windows} window{'' if answer.windows == 1 else 's'}"
     facts = f"  {one_line(answer.name)} · {look} · {answer.seconds:.2f} s"
     print(style(one_line(answer.text), bold=True))
     print(style(facts, dim=True), flush=True)

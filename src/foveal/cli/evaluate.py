@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from foveal.cli.options import Batch, Beams, JsonFile, Language
-from foveal.cli.output import STANDARD, progress, refuse_unwritable, write_json
+from foveal.cli.output import STANDARD, progress, refuse_overwriting, refuse_unwritable, write_json
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -53,6 +53,7 @@ def evaluate(
     BLEU-1 to 4, ROUGE-L and CIDEr-D, as pycocoevalcap counts them, and the share of sentences that differ.
     """
     refuse_unwritable(json=json_file, captions=captions)
+    refuse_overwriting([data], json=json_file, captions=captions)
     if split not in SPLITS:
         raise typer.BadParameter(f"{split!r}: expected {', '.join(SPLITS)}", param_hint="--split")
     if captions and not captions.lower().endswith(PER_CAPTION):
@@ -95,3 +96,5 @@ def _show(scores: dict[str, Any]) -> None:
     for key, name in NAMES.items():
         print(f"{name:<9} {scores[key]:.4f}")
     print(f"{scores['pictures']} pictures of {scores['split']} in {scores['language']}")
+    if scores["pictures"] == 1:
+        print("CIDEr-D weighs words by how few pictures have them; of one picture it is always 0")

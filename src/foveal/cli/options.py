@@ -23,14 +23,19 @@ LookAt = Annotated[
     ),
 ]
 Windows = Annotated[
-    str | None, typer.Option("--levels", metavar="N|auto", help="Windows of the look; auto sees native pixels.")
+    str | None,
+    typer.Option(
+        "--levels",
+        metavar="N|auto",
+        help="Windows of the look; the more, the larger the picture is read. auto: as many as show its own pixels.",
+    ),
 ]
 
 
 def read_levels(text: str | None) -> int | Literal["auto"] | None:
     """A number of levels, "auto", or None where the option was not given."""
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
+    if text is None or text.lower() == "auto":
+        return text and "auto"  # type: ignore[return-value]
     if not text.isdecimal() or not 1 <= int(text) <= 16:
         raise typer.BadParameter(f"{text!r}: expected 1 to 16, or auto", param_hint="--levels")
     return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -48,7 +49,7 @@ def style(text: str, **how: Any) -> str:
 
 
 def refuse_unwritable(**targets: str | None) -> None:
-    """Before long work: are these options' files writable, and does only one of them want standard output?"""
+    """Before long work: are these options' files writable, and does each of them have a place of its own?"""
     for option, target in targets.items():
         if target is not None and target != STANDARD:
             reason = why_not_writable(target)
@@ -57,6 +58,27 @@ def refuse_unwritable(**targets: str | None) -> None:
     both = [f"--{option}" for option, target in targets.items() if target == STANDARD]
     if len(both) > 1:
         raise typer.BadParameter("only one of them can be standard output", param_hint=" and ".join(both))
+    places: dict[str, str] = {}
+    for option, target in targets.items():
+        if target not in (None, STANDARD):
+            other = places.setdefault(os.path.realpath(str(target)), option)
+            if other != option:
+                raise typer.BadParameter(f"{target} is the file of both", param_hint=f"--{other} and --{option}")
+
+
+def refuse_overwriting(read: Iterable[Any], **targets: str | None) -> None:
+    """Is any of these options' files one that the command reads, itself or in a folder?"""
+    written = {option: target for option, target in targets.items() if target not in (None, STANDARD)}
+    written = {option: target for option, target in written.items() if os.path.isfile(str(target))}
+    if not written:
+        return
+    for source in filter(os.path.exists, (name for name in read if isinstance(name, str | os.PathLike))):
+        for option, target in written.items():
+            place = os.path.realpath(str(target))
+            inside = os.path.isdir(source) and place.startswith(os.path.join(os.path.realpath(source), ""))
+            if inside or os.path.samefile(place, source):
+                what = f"is in {source}, which is read" if inside else "is what is read"
+                raise typer.BadParameter(f"{target} {what}; give another name", param_hint=f"--{option}")
 
 
 def write_json(target: str | None, value: Any) -> None:

@@ -36,13 +36,17 @@ def view(
 ) -> None:
     """Draw what one look at a picture sees.
 
-    Full detail at the fixation, coarser windows around it; their borders are drawn, that of the fovea in yellow.
+    The finest window holds the fixation, coarser ones lie around it; their borders are drawn, that of the fovea in
+    yellow. With a number of levels a large picture is first read smaller, so that the widest window holds it; with
+    --levels auto the fovea sees its own pixels.
     """
     out = out or f"{'picture' if picture == STANDARD else Path(picture).stem}.glimpse.png"
     if out != STANDARD and os.path.exists(out) and os.path.exists(picture) and os.path.samefile(out, picture):
         raise typer.BadParameter("this is the picture itself; give the drawing another name", param_hint="--out")
     if size % 2:
         raise typer.BadParameter(f"{size} is odd; windows of several levels need an even size", param_hint="--size")
+    if out != STANDARD and Path(out).suffix.lower() not in ("", ".png"):
+        raise typer.BadParameter(f"{out}: the drawing is a PNG; give it a name in .png", param_hint="--out")
     refuse_unwritable(out=out)
     wanted = read_levels(levels) or "auto"
     point = read_fixation(fixation)
@@ -62,6 +66,10 @@ def view(
     with whole_file(out, "wb") as file:
         drawing.save(file, "PNG")
     (y, x), cells = glimpse.layout.fixations[0, 0].tolist(), glimpse.layout.num_windows * size * size
-    share = cells / (opened.height * opened.width)
-    print(f"{one_line(out)}: {glimpse.layout.num_windows} windows of {size} x {size}, looked at ({y:.2f}, {x:.2f})")
-    print(f"  {cells:,} cells for the picture's {opened.height * opened.width:,} pixels ({share:.1%})")
+    pixels, windows = opened.height * opened.width, glimpse.layout.num_windows
+    many = f"{windows} window{'' if windows == 1 else 's'}"
+    print(f"{one_line(out)}: {many} of {size} x {size}, looked at ({y:.2f}, {x:.2f})")
+    print(
+        f"  {cells:,} cells for the picture's {pixels:,} pixels"
+        + (f" ({cells / pixels:.1%})" if cells < pixels else "")
+    )

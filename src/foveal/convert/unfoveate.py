@@ -33,7 +33,9 @@ def unfoveate(features: Tensor, layout: Layout, size: int | Sequence[int]) -> Te
         >>> unfoveate(torch.rand(1, 3, 8, 4, 4), layout, 16).shape
         torch.Size([1, 8, 16, 16])
     """
-    sides = [size, size] if isinstance(size, int) else list(size)
+    if not isinstance(features, Tensor):
+        raise ValueError(f"features are a {type(features).__name__}; expected a tensor (B, K, C, n, n)")
+    sides = list(size) if isinstance(size, Sequence | Tensor) else [size, size]
     if len(sides) != 2:
         raise ValueError(f"size is {size!r}; expected a height and a width, or one number for both")
     height, width = (whole_number(side, name, 1) for side, name in zip(sides, ("height", "width"), strict=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveal.picture import PictureError, open_picture
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif", ".jp2")
 KEPT = 8 << 30  # bytes
 LARGEST = 512 << 20  # bytes of one picture in an archive, unpacked: what says more wants to fill the memory
 
@@ -98,10 +98,10 @@ def _places(path: Path) -> list[tuple[str | None, str]]:
     found: list[tuple[str | None, str]]
     if path.suffix.lower() == ".zip" and path.is_file():
         with _opened(path) as archive:
-            members = sorted(name for name in archive.namelist() if _is_picture(PurePosixPath(name)))
+            members = sorted(name for name in archive.namelist() if is_picture_name(PurePosixPath(name)))
         found = [(str(path), member) for member in members]
     elif path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _is_picture(file.relative_to(path)) and file.is_file())
+        files = sorted(file for file in path.rglob("*") if is_picture_name(file.relative_to(path)) and file.is_file())
         found = [(None, str(file)) for file in files]
     else:
         found = [(None, str(path))] if path.is_file() else []
@@ -110,6 +110,7 @@ def _places(path: Path) -> list[tuple[str | None, str]]:
     return found
 
 
-def _is_picture(path: Path | PurePosixPath) -> bool:
+def is_picture_name(path: Path | PurePosixPath) -> bool:
+    """Whether a file within a folder or archive is named as a picture is, and not hidden."""
     # macOS puts a "._photo.jpg" that is none beside each photo.jpg.
     return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)

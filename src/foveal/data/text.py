@@ -23,7 +23,10 @@ def clean_caption(text: str, language: str = "en") -> str:
     text = _SPACE_BEFORE.sub(r"\1", text)
     if language == "zh":
         text = text.replace(" ", "")
-    return text.strip(' .。"')
+    text = text.strip(" .。")
+    if text.count('"') == 2 and text[0] == text[-1] == '"':  # all of it is quoted
+        text = text.strip('" .。')
+    return text
 
 
 def as_sentence(text: str, language: str = "en") -> str:

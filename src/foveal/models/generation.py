@@ -109,6 +109,8 @@ def load_describer(folder: str | os.PathLike[str] | Describer | None = None) -> 
     """
     if isinstance(folder, Describer):
         return folder
+    if not (folder is None or isinstance(folder, str | os.PathLike)):
+        raise ModelError(f"{folder!r}: expected the folder of a model, or what load_model gave")
     place = DEFAULT_MODEL if folder is None else Path(folder)
     _refuse_incomplete(place)
     try:

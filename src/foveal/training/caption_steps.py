@@ -18,6 +18,23 @@ from foveal.picture import open_picture
 KEPT = 4 << 30  # bytes
 
 
+def refuse_lacking_languages(images: Sequence[str], found: Sequence[str], languages: Sequence[str]) -> None:
+    """Raises ValueError if no picture has captions in all languages; told from one picture and language a record."""
+    of: dict[str, set[str]] = {}
+    for image, language in zip(images, found, strict=True):
+        of.setdefault(image, set()).add(language)
+    if not any(of[image].issuperset(languages) for image in of):
+        raise _lacking(languages, set(found))
+
+
+def _lacking(languages: Sequence[str], known: set[str]) -> ValueError:
+    there = sorted(known)
+    return ValueError(
+        f"no picture has captions in all of {', '.join(languages)}; the set has {', '.join(there)}: "
+        f"give languages={','.join(there)}, or captions in each"
+    )
+
+
 class CaptionSteps:
     """Pictures, each with captions in every language of the run, as token rows sorted by length.
 
@@ -76,11 +93,7 @@ class CaptionSteps:
             sources[image] for image, of in texts.items() if all(language in of for language in self.languages)
         ]
         if not self._texts:
-            there = sorted(known)
-            raise ValueError(
-                f"no picture has captions in all of {', '.join(self.languages)}; the set has {', '.join(there)}: "
-                f"give languages={','.join(there)}, or captions in each"
-            )
+            raise _lacking(self.languages, known)
         self._pictures: dict[int, Tensor] = {}
         self._room = keep
 

@@ -59,7 +59,7 @@ def evaluate(
 
     Example:
         >>> evaluate(None, "data/flickr8k", language="zh")["cider_d"]
-        0.41
+        0.8727
     """
     if beams < 1 or batch < 1:
         raise ValueError(f"beams is {beams} and batch {batch}; both must be 1 or more")

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -74,7 +75,13 @@ def fit(
     """
     try:
         import accelerate  # noqa: F401
-        from transformers import Trainer, TrainerCallback, TrainingArguments, get_cosine_schedule_with_warmup
+        from transformers import (
+            PrinterCallback,
+            Trainer,
+            TrainerCallback,
+            TrainingArguments,
+            get_cosine_schedule_with_warmup,
+        )
     except ImportError as error:
         raise ImportError("training needs more packages; run: pip install 'foveal[train]'") from error
 
@@ -102,6 +109,8 @@ def fit(
             os.replace(beside, place)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if args.disable_tqdm and "loss" in (logs or {}):
+                print(told.line(state.global_step, steps, logs["loss"]), file=sys.stderr, flush=True)
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
@@ -138,6 +147,7 @@ def fit(
         seed=seed,
         max_grad_norm=1.0,
         logging_steps=max(1, min(50, steps // 20)),
+        logging_first_step=True,
         logging_nan_inf_filter=False,
         save_steps=save_every,
         save_total_limit=2,
@@ -158,6 +168,8 @@ def fit(
         optimizers=(optimiser, schedule),
         callbacks=[average],
     )
+    trainer.remove_callback(PrinterCallback)
+    told = _Told(folder.name, _step_of(checkpoint))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if ema:
         live = _floats(model)
@@ -165,6 +177,18 @@ def fit(
             for name, value in average.weights.items():
                 live[name].copy_(value)
     return model
+
+
+class _Told:
+    """Where there is no terminal for a bar: a line now and then of how far a stage is, and how long it will take."""
+
+    def __init__(self, stage: str, first: int) -> None:
+        self.stage, self.first, self.began = stage, first, time.perf_counter()
+
+    def line(self, step: int, steps: int, loss: Any) -> str:
+        each = (time.perf_counter() - self.began) / max(1, step - self.first)
+        left = f"{each:.2f} s a step, {each * (steps - step) / 60:.0f} min left"
+        return f"{self.stage}: step {step} of {steps}, loss {float(loss):.4f}, {left}"
 
 
 def last_checkpoint(folder: Path) -> Path | None:

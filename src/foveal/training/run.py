@@ -23,7 +23,7 @@ from foveal.models.configuration import MultiModalTransformerConfig
 from foveal.models.generation import BEAMS, quietly
 from foveal.models.multimodal import MultiModalTransformer
 from foveal.models.processing import GlimpseProcessor, MultiModalProcessor
-from foveal.training.caption_steps import CaptionSteps
+from foveal.training.caption_steps import CaptionSteps, refuse_lacking_languages
 from foveal.training.recipe import Recipe, RecipeError, as_tree, with_defaults
 from foveal.training.stages import caption_stage, distil_stage, load_backbone, refuse_diverged, reward_stage
 from foveal.training.vocabulary import train_vocabulary
@@ -52,7 +52,8 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False) -> Path:
         The folder of the model.
 
     Raises:
-        RecipeError: if the folder holds something already (without `resume`), or a run of another recipe.
+        RecipeError: if the folder holds something already (without `resume`), or a run of another recipe, or (with
+            `resume`) none.
         ImportError: if the `train` extra is missing.
         ValueError: if the captions cannot be used, or the training came to weights that are not numbers.
 
@@ -62,11 +63,14 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False) -> Path:
     """
     _require(NEEDED)
     folder = Path(folder)
-    _open_run(recipe, folder, resume=resume)
+    begun = _find_run(recipe, folder, resume=resume)
     done = folder / "model"
     if done.exists():
         return done
     records = load_captions(recipe.captions, split="train")
+    refuse_lacking_languages(records["image"], records["language"], recipe.languages)
+    if not begun:  # only now: what cannot be trained leaves nothing behind
+        _begin_run(recipe, folder)
     processor = _processor(recipe, folder / "processor", records)
     captions = CaptionSteps(records, processor.tokenizer, languages=recipe.languages, longest=recipe.model.max_tokens)
     backbone = distil_stage(recipe, folder, resume=resume)
@@ -80,8 +84,8 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False) -> Path:
     return done
 
 
-def _open_run(recipe: Recipe, folder: Path, *, resume: bool) -> None:
-    """Makes the run folder, or makes sure that it is this recipe's."""
+def _find_run(recipe: Recipe, folder: Path, *, resume: bool) -> bool:
+    """Whether this recipe's run is in the folder; refuses what else there is."""
     import yaml
 
     tree, written = as_tree(recipe), folder / "recipe.yaml"
@@ -103,12 +107,21 @@ def _open_run(recipe: Recipe, folder: Path, *, resume: bool) -> None:
                 f"resume with the same recipe, or give another folder"
             )
         _warn_of_other_versions(folder / "versions.json")
-        return
+        return True
+    if resume:
+        raise RecipeError(f"{folder} holds no run that could be resumed: it is not there; begin one without --resume")
+    return False
+
+
+def _begin_run(recipe: Recipe, folder: Path) -> None:
+    """Makes the run's folder."""
+    import yaml
+
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "versions.json") as file:
         file.write(json.dumps(_versions(), indent=2) + "\n")
-    with whole_file(written) as file:  # last: a folder with a recipe is a run
-        yaml.safe_dump(tree, file, sort_keys=False, allow_unicode=True)
+    with whole_file(folder / "recipe.yaml") as file:  # last: a folder with a recipe is a run
+        yaml.safe_dump(as_tree(recipe), file, sort_keys=False, allow_unicode=True)
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
