@@ -292,6 +292,19 @@ def test_weights_load_after_and_modules_can_be_replaced() -> None:
     assert again.network[0].weight.abs().sum() == 0
 
 
+def test_every_module_keeps_its_own_mode() -> None:
+    network = nn.Sequential(conv(1), nn.BatchNorm2d(4)).train()
+    network[1].eval()
+    made = foveate(network)
+    assert [made.training, made.network.training, *(module.training for module in made.network)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert not foveate(network.eval()).training
+
+
 def test_a_graph_has_no_break() -> None:
     network = foveate(
         lively(nn.Sequential(conv(3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1), HEADS["mean"]))

@@ -121,6 +121,7 @@ class _KeptNorm(torch.autograd.Function):
         slope = -weight * spread.square() * dweight / len(index)
         level = -weight * spread * dbias / len(index) - slope * mean
         rows = _rows(dx)
-        share = torch.addcmul(level, _rows(x).index_select(0, index).float(), slope).to(rows.dtype)
+        held = _rows(x).index_select(0, index).to(slope.dtype)
+        share = torch.addcmul(level, held, slope).to(rows.dtype)
         dx = rows.index_add(0, index, share).view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
         return dx, dweight, dbias, None, None

@@ -6,6 +6,7 @@ periphery are smaller dense ones. Coarse windows never read finer ones, so they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,7 @@ class _Tables:
     across: HaloTable  # from the periphery to the fovea
 
 
-def _tables(layout: Layout, n: int, rim: Padding, batch: int, like: Tensor) -> _Tables:
+def _tables(layout: Layout, n: int, rim: Padding, batch: int, like: Tensor, coarsely: Tensor) -> _Tables:
     table = halo_table(layout, n, rim, batch=batch)
     fine, coarse = _rows_of(layout, batch)
     slot = torch.empty(len(fine) + len(coarse), dtype=torch.int64, device=fine.device)
@@ -80,14 +81,49 @@ def _tables(layout: Layout, n: int, rim: Padding, batch: int, like: Tensor) -> _
 
     covered = torch.ones_like(window, dtype=torch.bool) if table.covered is None else table.covered
 
-    def where(keep: Tensor) -> HaloTable:
+    def where(keep: Tensor, like: Tensor) -> HaloTable:
         keep = keep & covered  # a traced table also holds the rows that no window covers
         weight = table.weight[keep].to(like)
         return HaloTable(target[keep].to(like.device), source[keep].to(like.device), weight, None)
 
     return _Tables(
-        where(~is_fine[window]), where(is_fine[window] & is_fine[origin]), where(is_fine[window] & ~is_fine[origin])
+        where(~is_fine[window], coarsely),
+        where(is_fine[window] & is_fine[origin], like),
+        where(is_fine[window] & ~is_fine[origin], coarsely),
     )
+
+
+def split_halo(
+    fine: Tensor,
+    coarse: Tensor,
+    layout: Layout,
+    rim: Padding,
+    spread: Callable[[Tensor], Tensor],
+    value: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """`halo_pad` of the fovea's and the periphery's maps, each by itself and the fovea from the periphery.
+
+    Args:
+        fine: (F, C, n, n), all level-0 windows of the batch.
+        coarse: (G, C', n, n), all others; in a dtype of their own.
+        layout: of all windows.
+        rim: (left, right, top, bottom) in cells.
+        spread: (R, C') -> (R, C), the periphery's channels in their places among all.
+        value: of rim cells that no window covers.
+
+    Returns:
+        Both, padded.
+    """
+    n, batch = fine.shape[-1], (len(fine) + len(coarse)) // layout.num_windows
+    key = ("slim", n, rim, batch, fine.dtype, coarse.dtype, fine.device)
+    tables = layout.remembered(key, lambda: _tables(layout, n, rim, batch, fine, coarse))
+    padded = fill(fine, tables.fine, rim, value)
+    rows = coarse.permute(0, 2, 3, 1).reshape(-1, coarse.shape[1])
+    across = F.embedding_bag(tables.across.source, rows, per_sample_weights=tables.across.weight, mode="sum")
+    flat = padded.permute(0, 2, 3, 1).reshape(-1, fine.shape[1])
+    flat = flat.index_copy(0, tables.across.target, spread(across).to(flat.dtype))
+    padded = flat.view(len(fine), *padded.shape[2:], fine.shape[1]).permute(0, 3, 1, 2)
+    return padded, fill(coarse, tables.coarse, rim, value)
 
 
 class SlimConv2d(FoveatedConv2d):
@@ -111,26 +147,14 @@ class SlimConv2d(FoveatedConv2d):
         if layout.num_windows == 1 or not halo:
             fine = F.conv2d(x.fine, self.weight, self.bias, self.stride, self.padding, self.dilation)
             return Split(fine, F.conv2d(x.coarse, weight, bias, self.stride, self.padding, self.dilation))
-        n = x.fine.shape[-1]
+        n, narrow, wide = x.fine.shape[-1], x.coarse.shape[1], x.fine.shape[1]
         assert not isinstance(self.padding, str)
         rim = rim_of(n, kernel=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation)
-        fine, coarse = self._padded(x, layout, rim) if any(rim) else (x.fine, x.coarse)
+        fine, coarse = x.fine, x.coarse
+        if any(rim):
+            fine, coarse = split_halo(fine, coarse, layout, rim, lambda rows: F.pad(rows, (0, wide - narrow)))
         fine = F.conv2d(fine, self.weight, self.bias, self.stride, 0, self.dilation)
         return Split(fine, F.conv2d(coarse, weight, bias, self.stride, 0, self.dilation))
-
-    def _padded(self, x: Split, layout: Layout, rim: Padding) -> tuple[Tensor, Tensor]:
-        n, narrow = x.fine.shape[-1], x.coarse.shape[1]
-        batch = (len(x.fine) + len(x.coarse)) // layout.num_windows
-        key = ("slim", n, rim, batch, x.fine.dtype, x.fine.device)
-        tables = layout.remembered(key, lambda: _tables(layout, n, rim, batch, x.fine))
-        coarse = fill(x.coarse, tables.coarse, rim)
-        fine = fill(x.fine, tables.fine, rim)
-        rows = x.coarse.permute(0, 2, 3, 1).reshape(-1, narrow)
-        values = F.embedding_bag(tables.across.source, rows, per_sample_weights=tables.across.weight, mode="sum")
-        # The rim is zero there: the fovea's own windows reach no cell that a coarse one fills.
-        flat = fine.permute(0, 2, 3, 1).reshape(-1, fine.shape[1])
-        flat = flat.index_add(0, tables.across.target, F.pad(values, (0, fine.shape[1] - narrow)))
-        return flat.view(len(fine), *fine.shape[2:], fine.shape[1]).permute(0, 3, 1, 2), coarse
 
 
 class SlimNorm2d(nn.BatchNorm2d):

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 # The rules register themselves.
+from foveal.blocks.slim import narrow_channels
 from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401
+from foveal.convert.narrow import SplitMaps, merged, split_maps
 from foveal.convert.transformer import STEPS, timm_refusal, transformer_kind
 from foveal.convert.window_maps import Kind, Look, Refused, Unfit, WindowMaps, bare, wrap
 from foveal.layout import Layout
@@ -30,12 +32,21 @@ class Foveated(nn.Module):
     way unchanged. Attributes of the network (`num_classes`, `feature_info`, ...) can be read from it.
     """
 
-    def __init__(self, network: nn.Module, *, halo: bool, pool: Literal["area", "cell"]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        halo: bool,
+        pool: Literal["area", "cell"],
+        periphery_channels: float = 1.0,
+        periphery_dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "network", network)  # not as a module, whose name would stand before every key
         self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
         self._non_persistent_buffers_set = network._non_persistent_buffers_set
         self.halo, self.pool = halo, pool
+        self.periphery_channels, self.periphery_dtype = periphery_channels, periphery_dtype
         self.training = network.training
 
     def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
@@ -73,13 +84,18 @@ class Foveated(nn.Module):
 
     def extra_repr(self) -> str:
         """What stands in the first line of its printed form."""
-        return f"{type(self.network).__name__}, halo={self.halo}, pool={self.pool!r}"
+        rest = f"periphery_channels={self.periphery_channels}, periphery_dtype={self.periphery_dtype}"
+        return f"{type(self.network).__name__}, halo={self.halo}, pool={self.pool!r}, {rest}"
+
+    def _maps(self, pixels: Tensor, layout: Layout) -> WindowMaps:
+        look = Look(layout, self.halo, self.pool)
+        if self.periphery_channels < 1 or self.periphery_dtype is not None:
+            return split_maps(pixels, look, self.periphery_channels, self.periphery_dtype)
+        return wrap(pixels, look, Kind((2, 3)))
 
     def _through(self, step: Any, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        look = Look(glimpse.layout, self.halo, self.pool)
-        maps = wrap(glimpse.pixels.flatten(0, 1), look, Kind((2, 3)))
         try:
-            result = step(maps, *args, **kwargs)
+            result = step(self._maps(glimpse.pixels.flatten(0, 1), glimpse.layout), *args, **kwargs)
         except Refused as error:
             raise _unsupported(self.network, error) from error
         return _unfolded(result)
@@ -118,6 +134,8 @@ def foveate(
     *,
     halo: bool = True,
     pool: Literal["area", "cell"] = "area",
+    periphery_channels: float = 1.0,
+    periphery_dtype: torch.dtype | None = None,
 ) -> Foveated:
     """Gives a network a fovea: the same weights, run on the windows of a glimpse instead of a whole picture.
 
@@ -130,13 +148,16 @@ def foveate(
         halo: fill every window's rim from the windows around; False leaves each to the network's own padding.
         pool: global pools weigh each cell by the picture "area" that it alone stands for, which is what the dense
             network means, or all seen cells alike ("cell"), so that the fovea counts more.
+        periphery_channels: leading fraction of every layer's channels that windows coarser than level 0 compute, in
+            (0, 1]; the work is really left out. A network has to be trained so, or sorted, to be good at it.
+        periphery_dtype: in which those windows are computed, for example `torch.bfloat16`; the fovea stays as it is.
 
     Returns:
         A network with the same `state_dict` keys that takes a `Glimpse` of any layout.
 
     Raises:
         UnsupportedModule: if a step cannot be treated across windows.
-        ValueError: for an unknown `pool`.
+        ValueError: for an unknown `pool`, or a fraction out of range.
 
     Example:
         >>> network = foveate(torchvision.models.resnet18())
@@ -156,7 +177,13 @@ def foveate(
     for module in inside.modules():
         if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
             module.forward = MethodType(_drop_pictures, module)
-    network = made(inside, halo=halo, pool=pool)
+    narrow_channels(1, periphery_channels)  # refuses what is no fraction
+    if kind is not None and (periphery_channels < 1 or periphery_dtype is not None):
+        raise UnsupportedModule(
+            f"the network itself ({type(model).__name__}): attention takes all tokens together; a periphery of its own "
+            f"width or dtype is for convolutional networks"
+        )
+    network = made(inside, halo=halo, pool=pool, periphery_channels=periphery_channels, periphery_dtype=periphery_dtype)
     if kind is None:
         _refuse_unsupported(network)
     return network
@@ -172,19 +199,18 @@ def _drop_pictures(module: Any, x: Tensor) -> Tensor:
 
 
 def _refuse_unsupported(made: Foveated) -> None:
-    """Runs the network once without numbers, on a tiling of four windows, so that what it cannot do is told at once."""
-    network, training = made.network, made.training
+    """Runs the network once without numbers, on four windows, so that what it cannot do is told at once."""
+    network, modes = made.network, [(module, module.training) for module in made.network.modules()]
     shadow = {name: torch.empty_like(value, device="meta") for name, value in _tensors(network)}
     planes = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
     made.eval()
     try:
-        for size in _PROBED:
-            layout = Layout.tiling(picture=(2 * size, 2 * size), size=size)
+        for size in _PROBE:
+            layout = Layout.windows(picture=(2 * size, 2 * size), size=size, windows=_PROBE[size])
             pixels = torch.empty(layout.num_windows, planes, size, size, device="meta")
-            maps = wrap(pixels, Look(layout, made.halo, made.pool), Kind((2, 3)))
             try:
                 with torch.no_grad():
-                    functional_call(network, shadow, (maps,))
+                    functional_call(network, shadow, (made._maps(pixels, layout),))
             except Unfit:
                 continue
             except Refused as error:
@@ -193,10 +219,13 @@ def _refuse_unsupported(made: Foveated) -> None:
                 continue
             return
     finally:
-        made.train(training)
+        for module, training in modes:  # each its own: frozen norms stay so
+            module.training = training
+        made.training = network.training
 
 
-_PROBED = (64, 224, 256, 96)  # cells a side: what networks of a fixed size mostly want, and smaller
+# Cells a side: what networks of a fixed size mostly want, and smaller.
+_PROBE = {size: [(0, 0, 0), (0, 0, size), (0, size, 0), (1, 0, 0)] for size in (64, 224, 256, 96)}
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -211,9 +240,11 @@ def _unsupported(network: nn.Module, error: Refused) -> UnsupportedModule:
 def _unfolded(result: Any) -> Any:
     """What the network returned, by pictures: (B, ...) of whole ones, (B, K, ...) of windows."""
     if isinstance(result, WindowMaps):
-        windows = result._look.layout.num_windows
-        maps = bare(result)
-        return maps.unflatten(0, (-1, windows)) if result._kind.space else maps[::windows]
+        look = result._look
+        if not result._kind.space:
+            return look.by_picture(bare(result))
+        maps = merged(result) if isinstance(result, SplitMaps) else bare(result)
+        return maps.unflatten(0, (-1, look.layout.num_windows))
     if isinstance(result, tuple) and hasattr(result, "_fields"):
         return type(result)(*(_unfolded(part) for part in result))
     if isinstance(result, list | tuple):

@@ -12,6 +12,7 @@ from foveal.blocks.kept_norm import batch_norm_kept
 from foveal.convert.extent import beyond
 from foveal.convert.pooling import fills, weights
 from foveal.convert.window_maps import (
+    Kind,
     Look,
     Refused,
     WindowMaps,
@@ -42,17 +43,16 @@ def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         return wrap(plainly(F.batch_norm, bare(x), **given), x._look, x._kind)
     if any(x._kind.rim):
         raise Refused(f"{name_of(func)} in training of maps that are padded")
-    kept = _kept(x)
+    kept = kept_cells(x._look, x._kind, x.shape[-1], len(x))
     if kept is None:
         return wrap(plainly(F.batch_norm, bare(x), **given), x._look, x._kind)
     del given["training"]
     return wrap(batch_norm_kept(bare(x), kept, **given), x._look, x._kind)
 
 
-def _kept(x: WindowMaps) -> Tensor | None:
-    """(B * K, n, n) bool, which cells lie in a picture and in the dense map; None where all do."""
-    look, n, cut = x._look, x.shape[-1], x._kind.cut
-    layout = look.layout
+def kept_cells(look: Look, kind: Kind, n: int, rows: int) -> Tensor | None:
+    """(rows, n, n) bool, which cells lie in a picture and in the dense map; None where all do."""
+    layout, cut = look.layout, kind.cut
 
     def compute() -> Tensor | None:
         kept = layout.inside(n) & layout.valid[..., None, None]
@@ -63,8 +63,8 @@ def _kept(x: WindowMaps) -> Tensor | None:
     kept = layout.remembered(("kept", cut, n), compute)
     if kept is None:
         return None
-    rows = kept.flatten(0, 1)
-    return rows.repeat(x.shape[0] // len(rows), 1, 1)
+    flat = kept.flatten(0, 1)
+    return flat.repeat(rows // len(flat), 1, 1)
 
 
 @rule(*named("layer_norm rms_norm", F, torch))

@@ -57,7 +57,7 @@ def _drawn(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return wrap(plainly(func, *args, **kwargs), x._look, x._kind)
     if not name_of(func).endswith("_()"):
         return once_a_picture(func, x, *args[1:], **kwargs)
-    drawn = plainly(func, bare(x)[:: x._look.layout.num_windows].clone(), *args[1:], **kwargs)
+    drawn = plainly(func, x._look.by_picture(bare(x)).clone(), *args[1:], **kwargs)
     plainly(Tensor.copy_, x, repeat(drawn, x._look))
     return x
 
@@ -70,7 +70,10 @@ def _new(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return wrap(result, x._look, POOLED) if rows else result
 
 
-@rule(*_functions(_NAMES), *named(" ".join(f"__{sign}__" for sign in _SIGNS.split()), Tensor))
+POINTWISE = [*_functions(_NAMES), *named(" ".join(f"__{sign}__" for sign in _SIGNS.split()), Tensor)]
+
+
+@rule(*POINTWISE)
 def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     maps = maps_in([*args, *kwargs.values()])
     look, kind, ndim = maps[0]._look, *_shared(func, maps)

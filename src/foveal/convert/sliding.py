@@ -25,6 +25,7 @@ from foveal.convert.window_maps import (
     parameters,
     plainly,
     rule,
+    side_of,
     wrap,
 )
 from foveal.halo import halo_pad
@@ -37,27 +38,21 @@ _MEAN = "input kernel_size stride padding ceil_mode count_include_pad divisor_ov
 
 @rule(F.conv2d, torch.conv2d)
 def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    given = {**_CONV_DEFAULTS, **parameters(_CONV, args, kwargs)}
-    x, weight, padding = given["input"], given["weight"], given["padding"]
+    given = {**CONV_DEFAULTS, **parameters(_CONV, args, kwargs)}
+    x, weight = given["input"], given["weight"]
     if not isinstance(x, WindowMaps):
         raise Refused("conv2d() with a kernel made from maps of windows")
-    rest = [given[name] for name in _CONV_DEFAULTS]
+    rest = [given[name] for name in CONV_DEFAULTS]
     if not x._kind.space:
         return once_a_picture(F.conv2d, x, weight, *rest)
-    stride, dilation = _two(given["stride"]), _two(given["dilation"])
-    reach = _reach(weight.shape[2:], dilation)
-    if padding == "same":
-        before = ((reach[0] - 1) // 2, (reach[1] - 1) // 2)
-        after = (reach[0] - 1 - before[0], reach[1] - 1 - before[1])
-    else:
-        before = after = _two(0 if padding == "valid" else padding)
-    maps, _, own, cut = _ready(func, x, Step(reach, stride, before, after), 0.0)
+    step = sliding_step(weight.shape[2:], given["stride"], given["padding"], given["dilation"])
+    maps, _, own, cut = _ready(func, x, step, 0.0)
     if not own:
         rest[2] = 0  # the padding: it is done
     return wrap(plainly(F.conv2d, maps, weight, *rest), x._look, _kind(x, cut))
 
 
-_CONV_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+CONV_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
 
 @rule(*named("max_pool2d", F, torch), F.max_pool2d_with_indices)
@@ -67,10 +62,10 @@ def _max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     if given.get("return_indices"):
         raise Refused("max_pool2d() with return_indices=True: the largest may lie in another window")
     kernel, stride, padding = _sides(given)
-    dilation, ceil = pair(given.get("dilation", 1)), bool(given.get("ceil_mode", False))
+    dilation, ceil = given.get("dilation", 1), bool(given.get("ceil_mode", False))
     if not x._kind.space:
         return once_a_picture(F.max_pool2d, x, kernel, stride, padding, dilation, ceil)
-    step = Step(_reach(kernel, dilation), stride, padding, padding, ceil)
+    step = sliding_step(kernel, stride, padding, dilation, ceil)
     maps, step, own, cut = _ready(func, x, step, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
     pooled = plainly(F.max_pool2d, maps, kernel, stride, padding if own else 0, dilation, ceil and own)
     result = wrap(pooled, x._look, _kind(x, cut))
@@ -94,8 +89,8 @@ def _avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         return wrap(pooled, x._look, kind)
     pooled = F.avg_pool2d(maps, kernel, stride, 0, divisor_override=divisor)
     if divisor is None:
-        counted = _counted(x, step, counts, maps)
-        pooled = pooled if counted is None else pooled / counted
+        part = counted(x._look, x._kind, side_of(x), step, counts, rows=len(maps))
+        pooled = pooled if part is None else pooled / part.to(pooled)
     return wrap(pooled, x._look, kind)
 
 
@@ -138,7 +133,7 @@ def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, 
     look, (space, rim, cut) = x._look, x._kind
     if space != (2, 3):
         raise Refused(f"{name_of(func)} of maps over the dimensions {space}; expected (B, C, H, W)")
-    n = x.shape[-1] - rim[0] - rim[1]
+    n = side_of(x)
     if any(rim):
         if any(step.before) or any(step.after):
             raise Refused(f"{name_of(func)} with a padding of {step.before} around maps that are padded already")
@@ -220,14 +215,12 @@ def _mirrored(padded: Tensor, reached: Tensor, n: int, pad: Padding, mode: str) 
     return padded
 
 
-def _counted(x: WindowMaps, step: Step, padding_counts: bool, maps: Tensor) -> Tensor | None:
-    """(B * K, 1, n / stride, n / stride): the part of each average that the dense network counts; None for all."""
-    look, cut = x._look, x._kind.cut
-    layout, rim = look.layout, step.rim()
-    n = x.shape[-1] - x._kind.rim[0] - x._kind.rim[1]
-    lower, right = step.after
-    if any(x._kind.rim):
+def counted(look: Look, kind: Kind, n: int, step: Step, padding_counts: bool, *, rows: int) -> Tensor | None:
+    """(rows, 1, n / stride, n / stride): the part of each average that the dense network counts; None for all."""
+    layout, rim, cut = look.layout, step.rim(), kind.cut
+    if any(kind.rim):
         padding_counts = True  # it is part of the map by now
+    lower, right = step.after
     within = rim[1] <= right and rim[3] <= lower
     if padding_counts and within and not cut:
         return None
@@ -248,7 +241,7 @@ def _counted(x: WindowMaps, step: Step, padding_counts: bool, maps: Tensor) -> T
     part = layout.remembered(key, compute)
     if part is None:
         return None
-    return part.repeat(len(maps) // len(part), 1, 1, 1).to(maps.device, maps.dtype)
+    return part.repeat(rows // len(part), 1, 1, 1)
 
 
 def _with_padding(look: Look, held: Tensor, cut: tuple[Any, ...], step: Step, n: int) -> Tensor:
@@ -274,6 +267,16 @@ def _with_padding(look: Look, held: Tensor, cut: tuple[Any, ...], step: Step, n:
 def _padded_over(pad: tuple[int, ...], dim: int, ndim: int) -> bool:
     place = ndim - 1 - dim
     return any(pad[2 * place : 2 * place + 2])
+
+
+def sliding_step(kernel: Any, stride: Any, padding: Any, dilation: Any = 1, ceil: bool = False) -> Step:
+    """The step of a layer's arguments, each a number for both sides or two of them; padding may be "same"."""
+    reach = _reach(_two(kernel), _two(dilation))
+    if padding == "same":
+        before = ((reach[0] - 1) // 2, (reach[1] - 1) // 2)
+        return Step(reach, _two(stride), before, (reach[0] - 1 - before[0], reach[1] - 1 - before[1]), ceil)
+    before = _two(0 if padding == "valid" else padding)
+    return Step(reach, _two(stride), before, before, ceil)
 
 
 def _reach(kernel: Any, dilation: tuple[int, int]) -> tuple[int, int]:

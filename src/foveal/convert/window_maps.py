@@ -42,11 +42,26 @@ class Look:
         layout: of the K windows of each picture.
         halo: whether rims are filled from the windows around.
         pool: what pooling weighs by: the picture "area" that a cell alone stands for, or every "cell" seen alike.
+        picture_of: (rows,), which picture each row belongs to, where the rows are not K to a picture one after the
+            other; likewise `first`, (B,), the first row of each picture.
     """
 
     layout: Layout
     halo: bool = True
     pool: Literal["area", "cell"] = "area"
+    picture_of: Tensor | None = None
+    first: Tensor | None = None
+
+    def by_picture(self, rows: Tensor) -> Tensor:
+        """(rows, ...) that are alike for each picture -> (B, ...)."""
+        return rows[:: self.layout.num_windows] if self.first is None else rows.index_select(0, self.first)
+
+    def by_row(self, values: Tensor) -> Tensor:
+        """(B, ...) -> (rows, ...), every row with its picture's."""
+        if self.picture_of is not None:
+            return values.index_select(0, self.picture_of)
+        windows = self.layout.num_windows
+        return values if windows == 1 else values.repeat_interleave(windows, 0)
 
 
 class Kind(NamedTuple):
@@ -136,15 +151,12 @@ def maps_in(values: Any) -> list[WindowMaps]:
 
 def once_a_picture(func: Any, x: WindowMaps, *args: Any, **kwargs: Any) -> WindowMaps:
     """Calls a function on what whole pictures have: on one row of each, and not on every window's."""
-    windows = x._look.layout.num_windows
-    result = plainly(func, bare(x)[::windows], *args, **kwargs)
-    return repeat(result, x._look)
+    return repeat(plainly(func, x._look.by_picture(bare(x)), *args, **kwargs), x._look)
 
 
 def repeat(x: Tensor, look: Look) -> WindowMaps:
-    """(B, ...) of whole pictures -> (B * K, ...), every window with its picture's."""
-    windows = look.layout.num_windows
-    return wrap(x if windows == 1 else x.repeat_interleave(windows, 0), look, POOLED)
+    """(B, ...) of whole pictures -> (rows, ...), every row with its picture's."""
+    return wrap(look.by_row(x), look, POOLED)
 
 
 def side_of(x: WindowMaps) -> int:
