@@ -1,0 +1,135 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from foveal.blocks.tile_sparse import TileSparseConv2d
+
+
+def tiles_of(mask: torch.Tensor, tile: int, height: int, width: int) -> torch.Tensor:
+    """(B, Y, X) -> (B, 1, height, width)."""
+    return mask.repeat_interleave(tile, 1).repeat_interleave(tile, 2)[:, None, :height, :width]
+
+
+@pytest.mark.parametrize("size", [(32, 48), (37, 21), (5, 70)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": 1, "bias": False},
+        {"kernel_size": (1, 5)},
+        {"kernel_size": 3, "dilation": 2, "groups": 2},
+    ],
+)
+def test_kept_tiles_are_the_dense_convolution_and_the_others_zero(options, size):
+    conv = TileSparseConv2d(4, 6, tile=8, keep=0.4, **options).eval().double()
+    x = torch.randn(3, 4, *size, dtype=torch.float64)
+    scores = conv.scores(x)
+    count = -(-scores[0].numel() * 4 // 10)
+    kept = torch.zeros_like(scores).flatten(1).scatter(1, scores.flatten(1).topk(count).indices, 1).view_as(scores)
+    dense = nn.functional.conv2d(x, conv.weight, conv.bias, 1, conv.padding, conv.dilation, conv.groups)
+    torch.testing.assert_close(conv(x), dense * tiles_of(kept, 8, *size))
+
+
+def test_the_whole_budget_is_the_dense_convolution_to_the_last_bit():
+    plain = nn.Conv2d(8, 8, 3, padding=1)
+    x = torch.randn(2, 8, 40, 40)
+    for keep in (1.0, 0.999):
+        assert torch.equal(TileSparseConv2d.wrapping(plain, keep=keep, tile=16).eval()(x), plain(x))
+
+
+def test_the_gate_begins_as_energy_and_scores_can_be_given():
+    conv = TileSparseConv2d(2, 2, 3, tile=4, keep=0.01)
+    x = torch.zeros(1, 2, 12, 12)
+    x[:, :, 5, 9] = -3
+    assert conv(x)[0, :, 4:8, 8:].any()
+    assert not conv(x)[0, :, :4].any()
+    scores = torch.zeros(1, 3, 3)
+    scores[0, 2, 0] = 1
+    with torch.no_grad():
+        assert conv(x + 1, scores)[0, :, 8:, :4].all()
+        assert not conv(x + 1, scores)[0, :, :8].any()
+
+
+@pytest.mark.parametrize("how", ["straight_through", "soft"])
+def test_gradients_reach_pixels_weights_and_gate(how):
+    conv = TileSparseConv2d(2, 3, 3, tile=4, keep=0.5, training=how).double()
+    x = torch.randn(1, 2, 8, 12, dtype=torch.float64, requires_grad=True)
+    scores = torch.rand(1, 2, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x, w: nn.functional.conv2d(conv(x, scores), w), (x, torch.rand(1, 3, 1, 1).double().requires_grad_())
+    )
+    conv(x).square().sum().backward()
+    for value in (x, *conv.parameters()):
+        assert value.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("how", ["straight_through", "soft"])
+def test_the_gate_learns_which_tiles_pay(how):
+    torch.manual_seed(0)
+    conv = TileSparseConv2d(2, 1, 3, tile=4, keep=0.25, training=how)
+    before = hits(conv)
+    optimiser = torch.optim.Adam(conv.parameters(), lr=0.05)
+    for _ in range(300):
+        x, wanted, _ = tasks(16)
+        loss = (conv(x) - wanted).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert before < 0.1
+    assert hits(conv) > 0.9
+
+
+def hits(conv):
+    x, _, place = tasks(256)
+    return (conv.scores(x).flatten(1).argmax(1) == place).float().mean()
+
+
+def tasks(many):
+    """One tile is quiet in channel 1, which is to be told; another is loud in channel 0, which is to be passed over."""
+    x, wanted, place = torch.zeros(many, 2, 8, 8), torch.zeros(many, 1, 8, 8), torch.randint(4, (many,))
+    for sample, at in enumerate(place.tolist()):
+        for channel, tile, level in ((1, at, 0.5), (0, (at + 1 + sample % 3) % 4, 3.0)):
+            row, column = 4 * (tile // 2), 4 * (tile % 2)
+            x[sample, channel, row : row + 4, column : column + 4] = level
+        row, column = 4 * (at // 2), 4 * (at % 2)
+        wanted[sample, 0, row : row + 4, column : column + 4] = 2
+    return x, wanted, place
+
+
+def test_the_work_is_the_budget_s():
+    conv = TileSparseConv2d(16, 16, 3, tile=16, keep=0.25).eval()
+    x = torch.randn(1, 16, 64, 64)
+    counts = []
+    for layer in (conv, nn.Conv2d(16, 16, 3, padding=1)):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer(x)
+        counts.append(counter.get_total_flops())
+    assert counts[0] / counts[1] < 0.26
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 2}, "odd"),
+        ({"kernel_size": 3, "tile": 0}, "tile is 0"),
+        ({"kernel_size": 3, "keep": 0.0}, "keep is 0.0"),
+        ({"kernel_size": 3, "keep": 1.5}, "keep is 1.5"),
+        ({"kernel_size": 3, "training": "hard"}, "'hard'"),
+    ],
+)
+def test_what_is_impossible_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TileSparseConv2d(4, 4, **options)
+
+
+def test_other_convolutions_and_scores_are_refused():
+    for conv in (
+        nn.Conv2d(4, 4, 3, stride=2, padding=1),
+        nn.Conv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+    ):
+        with pytest.raises(ValueError, match="stride 1"):
+            TileSparseConv2d.wrapping(conv)
+    with pytest.raises(ValueError, match=r"expected \(2, 2, 2\)"):
+        TileSparseConv2d(4, 4, 3, tile=16)(torch.rand(2, 4, 32, 32), torch.rand(2, 2, 3))
