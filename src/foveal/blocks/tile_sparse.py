@@ -105,7 +105,7 @@ class TileSparseConv2d(nn.Conv2d):
         made.weight, made.bias = conv.weight, conv.bias
         return made.train(conv.training)
 
-    def forward(self, x: Tensor, scores: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, scores: Tensor | None = None) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H, W).
 
         Args:
@@ -135,6 +135,7 @@ class TileSparseConv2d(nn.Conv2d):
         return self.gate(means.movedim(1, -1)).squeeze(-1)
 
     def _on_tiles(self, x: Tensor, flat: Tensor, best: Tensor, rows: int, columns: int) -> Tensor:
+        assert not isinstance(self.padding, str)
         tile, (below, beside) = self.tile, pair(self.padding)
         height, width = x.shape[2:]
         padding = (beside, columns * tile - width + beside, below, rows * tile - height + below)
