@@ -21,7 +21,7 @@ from foveal.memory import is_out_of_memory
 if TYPE_CHECKING:
     from foveal.models.generation import Describer
     from foveal.picture import Picture
-    from foveal.policy import Fixation
+    from foveal.policy.fixation import Fixation
     from foveal.retina import Glimpse
 
 DEMO = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "camera.png")
@@ -240,7 +240,7 @@ def _describe_batch(
 def _look(describer: Describer, source: Any, fixation: Any, levels: Any) -> tuple[Description, Glimpse | None]:
     """Everything about one picture but its text. Its pixels are let go of again, its glimpse is small."""
     from foveal.picture import PictureError, open_picture
-    from foveal.policy import energy_fixation
+    from foveal.policy.fixation import energy_fixation
 
     started = time.perf_counter()
     name = _name(source)

@@ -163,6 +163,49 @@ class Layout:
         )
 
     @classmethod
+    def scan(
+        cls,
+        *,
+        picture: Sequence[int],
+        size: int,
+        fixations: Any,
+        levels: int | Literal["auto"] = "auto",
+        lattice: int | None = None,
+        enlarge: bool = False,
+    ) -> Layout:
+        """Several fixations on one picture as one layout: windows that their chains share are there once.
+
+        Args:
+            picture: (H, W) in pixels.
+            fixations: (F, 2), each (y, x) in [0, 1].
+            size, levels, lattice, enlarge: as of `Layout.foveal`.
+
+        Example:
+            >>> Layout.scan(picture=(256, 256), size=64, levels=3, fixations=[(0.4, 0.4), (0.6, 0.6)]).levels.tolist()
+            [[0, 0, 1, 2]]
+        """
+        one_picture(picture)
+        chains = cls.foveal(
+            picture=picture, size=size, fixation=fixations, levels=levels, lattice=lattice, enlarge=enlarge
+        )
+        places = torch.cat([chains.levels[..., None], chains.origins], -1)[chains.valid].tolist()
+        joined = cls.windows(picture=chains.pictures[0].tolist(), size=chains.size, windows=places)
+        rows = chains.fixations.flatten(0, 1)[None]
+        return cls(joined.size, joined.origins, joined.levels, joined.pictures, rows, joined.valid)
+
+    def widest(self) -> Layout:
+        """The coarsest window of each picture alone."""
+        last = (self.valid.sum(1) - 1)[:, None]
+        return Layout(
+            self.size,
+            self.origins.gather(1, last[..., None].expand(-1, -1, 2)),
+            self.levels.gather(1, last),
+            self.pictures,
+            self.fixations,
+            torch.ones_like(last, dtype=torch.bool),
+        )
+
+    @classmethod
     def dense(cls, *, picture: Sequence[int]) -> Layout:
         """One window of the picture's longer side: the ordinary way of looking, through the same code."""
         side = max(one_picture(picture))

@@ -157,7 +157,7 @@ class Retina:
             ValueError: for an impossible fixation or layout, or pictures of unlike channels, or of more or fewer than
                 `mean` has.
         """
-        opened = _opened(pictures)
+        opened = opened_pictures(pictures)
         if layout is None:
             sides = [(picture.height, picture.width) for picture in opened]
             layout = Layout.foveal(
@@ -230,7 +230,8 @@ def _channel_values(values: Any, name: str) -> Tensor:
     return rows
 
 
-def _opened(pictures: Any) -> list[Picture]:
+def opened_pictures(pictures: Any) -> list[Picture]:
+    """One picture or several, as a retina takes them, opened."""
     if isinstance(pictures, Tensor) and pictures.ndim == 4:
         pictures = list(pictures)
     if not isinstance(pictures, (list, tuple)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import typer
 
 if TYPE_CHECKING:
-    from foveal.policy import Fixation
+    from foveal.policy.fixation import Fixation
 
 JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - is standard output.")]
 Language = Annotated[str, typer.Option("--lang", "-l", metavar="en|zh", help="The language to write in.")]
@@ -43,7 +43,7 @@ def read_levels(text: str | None) -> int | Literal["auto"] | None:
 
 def read_fixation(text: str) -> Fixation:
     """The word or the point (y, x) that the option names."""
-    from foveal.policy import parse_fixation
+    from foveal.policy.fixation import parse_fixation
 
     try:
         return parse_fixation(text)

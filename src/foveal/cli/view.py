@@ -52,7 +52,7 @@ def view(
     point = read_fixation(fixation)
     from foveal.analysis.glimpse_drawing import draw_glimpse
     from foveal.picture import open_picture
-    from foveal.policy import energy_fixation
+    from foveal.policy.fixation import energy_fixation
     from foveal.retina import Retina
 
     opened = open_picture(standard_input() if picture == STANDARD else picture)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal import PictureError
-from foveal.policy import energy_fixation, parse_fixation
+from foveal.policy.fixation import energy_fixation, parse_fixation
 
 
 @pytest.mark.parametrize(
