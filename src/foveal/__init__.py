@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from foveal.describe import describe  # by name, so that the function stands before the module of its name
 
 if TYPE_CHECKING:
-    from foveal.convert.foveate import UnsupportedModule, foveate
+    from foveal.convert.foveate import foveate
     from foveal.convert.unfoveate import unfoveate
+    from foveal.convert.window_maps import UnsupportedModule
     from foveal.halo import FoveatedAvgPool2d, FoveatedConv2d, FoveatedMaxPool2d, halo_pad
     from foveal.layout import Layout
     from foveal.picture import Picture, PictureError, open_picture
@@ -42,7 +43,7 @@ _HOMES = {
     "Picture": "foveal.picture",
     "PictureError": "foveal.picture",
     "Retina": "foveal.retina",
-    "UnsupportedModule": "foveal.convert.foveate",
+    "UnsupportedModule": "foveal.convert.window_maps",
     "foveate": "foveal.convert.foveate",
     "halo_pad": "foveal.halo",
     "open_picture": "foveal.picture",

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal import Glimpse, Layout, Retina, foveate
-from foveal.convert.foveate import UnsupportedModule
+from foveal import Glimpse, Layout, Retina, UnsupportedModule, foveate
 
 
 def lively(network: nn.Module) -> nn.Module:

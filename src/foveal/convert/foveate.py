@@ -16,13 +16,9 @@ from foveal.blocks.slim import narrow_channels
 from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401
 from foveal.convert.narrow import SplitMaps, merged, split_maps
 from foveal.convert.transformer import STEPS, timm_refusal, transformer_kind
-from foveal.convert.window_maps import Kind, Look, Refused, Unfit, WindowMaps, bare, wrap
+from foveal.convert.window_maps import Kind, Look, Refused, Unfit, UnsupportedModule, WindowMaps, bare, wrap
 from foveal.layout import Layout
 from foveal.retina import Glimpse
-
-
-class UnsupportedModule(TypeError):
-    """A network takes a step that cannot be treated across windows; the message names the module, its type and why."""
 
 
 class Foveated(nn.Module):

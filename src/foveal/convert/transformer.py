@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.convert.pooling import fills
+from foveal.convert.window_maps import UnsupportedModule
 from foveal.layout import Layout
 
 _SNAP = 1e-6
@@ -184,7 +185,12 @@ def timm_features(net: Any, pixels: Tensor, layout: Layout, pool: Literal["area"
     if mask is None:
         values = net.blocks(values)
     else:
-        for block in net.blocks:
+        for path, block in net.blocks.named_children():
+            if "attn_mask" not in inspect.signature(block.forward).parameters:
+                raise UnsupportedModule(
+                    f"blocks.{path} ({type(block).__name__}): takes no attn_mask, which pictures with unlike numbers "
+                    f"of tokens need; give layouts of as many tokens each, or a newer timm"
+                )
             values = block(values, attn_mask=mask)
     return Tokens(net.norm(values), tokens.mask, tokens.weight)
 
@@ -212,9 +218,6 @@ def timm_refusal(net: Any) -> tuple[str, nn.Module, str] | None:
         return "", net, f"global_pool={net.global_pool!r} does not know of tokens that only fill a batch"
     if net.pool_include_prefix and net.global_pool != "avg":
         return "", net, f"global_pool={net.global_pool!r} with pool_include_prefix=True is not known across windows"
-    for path, block in net.blocks.named_children():
-        if "attn_mask" not in inspect.signature(block.forward).parameters:
-            return f"blocks.{path}", block, "takes no attn_mask, which pictures with unlike numbers of tokens need"
     return None
 
 

@@ -23,6 +23,10 @@ Rule = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 NO_RIM: Padding = (0, 0, 0, 0)
 
 
+class UnsupportedModule(ValueError):
+    """A network takes a step that cannot be treated across windows; the message names the module, its type and why."""
+
+
 class Refused(Exception):
     """A step that cannot be treated across windows. The message says which, and why.
 

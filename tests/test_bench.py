@@ -1,0 +1,118 @@
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import torch
+from torch import nn
+
+from foveal.analysis.loglog_plot import loglog_plot
+from foveal.bench import Measured, Setting, compare, fit_budget, interleaved
+from foveal.cli import main
+
+
+def tiny() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Maps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 8, stride=8)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward_features(x).mean((2, 3))
+
+
+def only_of_64() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(2), nn.Linear(64 * 64, 1))
+
+
+def test_all_ways_at_all_sides_with_cells_that_are_true() -> None:
+    done: list[int] = []
+    setting = Setting(batch=2, size=32, levels="auto", repeats=3)
+    rows = compare(tiny(), [64, 128], setting, progress=lambda number, total: done.append(number))
+    assert done == [1, 2]
+    assert [row.side for row in rows] == [64] * 5 + [128] * 5
+    assert [row.way for row in rows[:5]] == ["dense", "resize", "crop", "fovea", "fovea without halo"]
+    dense, resize, crop, fovea, _ = rows[5:]
+    assert (dense.cells, fovea.cells) == (128 * 128, 3 * 32 * 32)
+    assert resize.cells == crop.cells == 64 * 64
+    assert (dense.faster, dense.ideal) == (1.0, 1.0)
+    assert fovea.ideal == pytest.approx(128**2 / (3 * 32**2))
+    for row in rows:
+        assert 0 < row.low <= row.milliseconds <= row.high
+        assert row.error is None
+
+
+def test_where_the_fovea_loses_it_is_said() -> None:
+    lost = Measured("fovea", 64, 100, 10.0, 9.0, 11.0, faster=0.5, ideal=4.0)
+    assert lost.verdict == "SLOWER than dense: 2.00 times its time"
+    assert not Measured("fovea", 64, 100, 10.0, faster=1.5).verdict
+    assert not Measured("resize", 64, 100, 10.0, faster=0.5).verdict
+
+
+def test_rounds_are_interleaved_and_the_first_not_counted() -> None:
+    calls: list[str] = []
+    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 4)
+    assert {name: len(values) for name, values in times.items()} == {"a": 4, "b": 4}
+    assert calls == ["a", "b", "b", "a"] * 3
+
+
+def test_a_budget_picks_what_fits() -> None:
+    fits = fit_budget(Maps(), 256, tokens=60, repeats=2)
+    assert [fit.size for fit in fits] == [32, 64, 96, 128, 192, 256]
+    for fit in fits:
+        n = fit.size // 8
+        if fit.size in (32, 64, 128, 256):  # aligned
+            assert fit.tokens == n * n + (fit.levels - 1) * n * n * 3 // 4
+        assert fit.fits == (fit.tokens <= 60)
+    assert not any(fit.fits for fit in fit_budget(Maps(), 256, milliseconds=0.0, repeats=2))
+    with pytest.raises(ValueError, match="no budget"):
+        fit_budget(Maps(), 256)
+
+
+def says(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["bench", *arguments])
+    return code, *capsys.readouterr()
+
+
+def test_the_command_prints_writes_and_draws(capsys, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    files = ["--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.svg")]
+    code, out, err = says(capsys, f"{__name__}:tiny", "--sizes", "64,128", "--size", "32", "--repeats", "2", *files)
+    assert (code, err) == (0, "")
+    assert out.count("fovea without halo") == 2
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert len(rows) == 10
+    assert rows[3]["way"] == "fovea"
+    assert ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
+    code, out, _ = says(capsys, f"{__name__}:Maps", "--sizes", "128", "--budget-tokens", "60")
+    assert code == 0
+    assert "128 pixels: --size" in out
+
+
+def test_the_command_refuses_in_one_line(capsys) -> None:  # type: ignore[no-untyped-def]
+    for arguments, word in (
+        (["timm:nothing"], "nothing"),
+        ([f"{__name__}:tiny", "--sizes", "many"], "--sizes"),
+        ([f"{__name__}:tiny", "--plot", "/nowhere/a.svg"], "no folder"),
+    ):
+        code, _, err = says(capsys, *arguments)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert word in err
+    code, _, err = says(capsys, f"{__name__}:only_of_64", "--sizes", "64", "--size", "32", "--repeats", "2")
+    assert code == 1
+    assert "2 (Linear)" in err or "1 (Flatten)" in err
+
+
+def test_a_plot_shows_every_curve_and_refuses_what_has_no_logarithm() -> None:
+    drawing = loglog_plot({"a<b": [(1, 10), (100, 1000)], "left out": []}, title="t", across="x", up="y")
+    assert "a&lt;b" in drawing
+    assert "left out" not in drawing
+    assert drawing.count("<circle") == 2
+    for wrong in ({}, {"a": [(0.0, 1.0)]}, {"a": [(1.0, float("nan"))]}):
+        with pytest.raises(ValueError, match="above 0"):
+            loglog_plot(wrong, title="t", across="x", up="y")
