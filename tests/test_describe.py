@@ -10,8 +10,10 @@ from PIL import Image
 from tiny import save_pictures, save_tiny_model
 
 import foveal
+from foveal import open_picture
 from foveal.describe import Description, demo_pictures, describe, describe_each, find_pictures, load_model
 from foveal.models.generation import ModelError, load_describer, together
+from foveal.models.saliency import salient_fixation
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +80,12 @@ def test_levels_are_the_model_s_own_unless_given(files, model):
     assert describe(files[0], model=model, levels=1)[0].windows == 1
 
 
-def test_auto_looks_where_the_contrast_is(model):
-    picture = torch.full((3, 100, 100), 0.5)
-    picture[:, 80:90, 10:20] = 1.0
+def test_auto_looks_where_a_person_would(model):
+    picture = open_picture(next(file for file in demo_pictures() if file.name == "astronaut.png"))
     y, x = describe(picture, model=model, fixation="auto")[0].fixation
-    assert (y, x) == pytest.approx((0.85, 0.15), abs=0.03)
+    assert (y, x) == salient_fixation(picture)
+    assert 0.05 < y < 0.6  # her face
+    assert 0.3 < x < 0.6
 
 
 def test_descriptions_cannot_be_changed_afterwards():

@@ -72,7 +72,7 @@ def describe(
     Args:
         pictures: one or several of what `open_picture` takes; or a tensor (B, C, H, W).
         language: "en", "zh", or what else the model was taught.
-        fixation: "center", "auto" (where local contrast is; see `energy_fixation`), or (y, x), relative.
+        fixation: "center", "auto" (where a person would likely look; see `salient_fixation`), or (y, x), relative.
         levels: windows of the look; "auto" takes the fewest with native pixels in the fovea. By default the model's.
         beams: width of the beam search.
         batch: pictures that go through the network together.
@@ -239,8 +239,8 @@ def _describe_batch(
 
 def _look(describer: Describer, source: Any, fixation: Any, levels: Any) -> tuple[Description, Glimpse | None]:
     """Everything about one picture but its text. Its pixels are let go of again, its glimpse is small."""
+    from foveal.models.saliency import salient_fixation
     from foveal.picture import PictureError, open_picture
-    from foveal.policy.fixation import energy_fixation
 
     started = time.perf_counter()
     name = _name(source)
@@ -249,7 +249,7 @@ def _look(describer: Describer, source: Any, fixation: Any, levels: Any) -> tupl
         name = picture.name
         _refuse_other_channels(picture)
         if fixation == "auto":
-            fixation = energy_fixation(picture, size=describer.processor.image_processor.size)
+            fixation = salient_fixation(picture)
         glimpse = describer.look([picture], fixation=fixation, levels=levels)
         _refuse_other_values(name, glimpse)
     except (PictureError, OSError, MemoryError, RuntimeError) as error:

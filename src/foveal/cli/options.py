@@ -19,7 +19,10 @@ Batch = Annotated[
 LookAt = Annotated[
     str,
     typer.Option(
-        "--fixation", "-f", metavar="center|auto|Y,X", help="Where to look; auto goes where contrast is, Y is down."
+        "--fixation",
+        "-f",
+        metavar="center|auto|Y,X",
+        help="Where to look; auto goes where a person would look; Y is down.",
     ),
 ]
 Windows = Annotated[

@@ -16,7 +16,7 @@ from foveal.whole_file import whole_file
 EXAMPLES = """
 [bold]Examples[/bold]
   [cyan]foveal view photo.jpg[/cyan]                              writes photo.glimpse.png
-  [cyan]foveal view photo.jpg --fixation auto -o seen.png[/cyan]  where contrast is
+  [cyan]foveal view photo.jpg --fixation auto -o seen.png[/cyan]  where a person would look
 """
 
 
@@ -51,13 +51,13 @@ def view(
     wanted = read_levels(levels) or "auto"
     point = read_fixation(fixation)
     from foveal.analysis.glimpse_drawing import draw_glimpse
+    from foveal.models.saliency import salient_fixation
     from foveal.picture import open_picture
-    from foveal.policy.fixation import energy_fixation
     from foveal.retina import Retina
 
     opened = open_picture(standard_input() if picture == STANDARD else picture)
     if point == "auto":
-        point = energy_fixation(opened, size=size)
+        point = salient_fixation(opened)
     glimpse = Retina(size, wanted, enlarge=True)([opened], point)
     drawing = draw_glimpse(glimpse, picture=(opened.height, opened.width))
     if out == STANDARD:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from foveal.retina import Retina
 
 Fixation: TypeAlias = Literal["center", "auto"] | tuple[float, float]
-"""Where to look: the centre, where the picture's contrast says, or the point (y, x), relative to the picture."""
+"""Where to look: the centre, where a policy says, or the point (y, x), relative to the picture."""
 
 FLAT = (1 / 255) ** 2
 """Contrast energy below which a picture counts as flat: a standard deviation of one grey level of 256."""
