@@ -316,7 +316,7 @@ def test_a_picture_read_in_strips_is_the_same(sides, dtype, monkeypatch):
 def test_no_more_than_a_strip_of_a_large_picture_is_read_at_a_time(monkeypatch):
     boxes, read = [], Picture.read
     monkeypatch.setattr(foveal.retina, "_STRIP_PIXELS", 20_000)
-    monkeypatch.setattr(Picture, "read", lambda self, *box: boxes.append(box) or read(self, *box))
+    monkeypatch.setattr(Picture, "read", lambda self, *box, **how: boxes.append(box) or read(self, *box, **how))
     Retina(16, "auto")(noise(900, 700, dtype=torch.uint8))
     assert max(height * width for _, _, height, width in boxes) <= max(20_000, 64 * 700)  # or one row of cells
     assert sum(height * width for _, _, height, width in boxes) > 900 * 700

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveal.arguments import whole_number
+from foveal.large_files import large_picture
 from foveal.picture_files import (
     EncodedPicture,
     PictureError,
@@ -44,6 +45,19 @@ class _Source(Protocol):
     def read(self, top: int, left: int, height: int, width: int) -> Tensor: ...
 
 
+@runtime_checkable
+class _Shrinking(Protocol):
+    """A source that can also be read smaller than it is."""
+
+    sizes: dict[int, tuple[int, int]]
+
+    def best_shrink(self, step: float, height: int, width: int) -> int: ...
+
+    def hold(self, top: int, left: int, height: int, width: int, shrink: int) -> None: ...
+
+    def read(self, top: int, left: int, height: int, width: int, shrink: int = 1) -> Tensor: ...
+
+
 class Picture:
     """A picture of any origin, whose pixels are read as boxes. Made by `open_picture`; safe to share among threads.
 
@@ -56,6 +70,7 @@ class Picture:
 
     def __init__(self, source: _Source, name: str) -> None:
         self._source = source
+        self._shrinking = source if isinstance(source, _Shrinking) else None
         self.name = name
         self.height = source.height
         self.width = source.width
@@ -64,7 +79,38 @@ class Picture:
     def __repr__(self) -> str:
         return f"Picture({self.name!r}, height={self.height}, width={self.width}, channels={self.channels})"
 
-    def read(self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None) -> Tensor:
+    @property
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Height and width at every shrink at which the file itself can be read; 1 is as it is."""
+        return {1: (self.height, self.width)} if self._shrinking is None else self._shrinking.sizes
+
+    def best_shrink(self, step: float, height: int, width: int) -> int:
+        """The shrink at which a box is best read.
+
+        Args:
+            step: pixels that will be averaged into one.
+            height: of the box, in pixels; likewise `width`.
+
+        Returns:
+            One of `sizes`, at most `step`; 1 for pictures that have no others.
+        """
+        return 1 if self._shrinking is None else self._shrinking.best_shrink(step, height, width)
+
+    def hold(self, top: int, left: int, height: int, width: int, *, shrink: int) -> None:
+        """Says that a box will be read in parts, one after the other: a file that has to be decoded from its beginning
+        each time then does it once."""
+        if self._shrinking is not None:
+            self._shrinking.hold(top, left, height, width, shrink)
+
+    def read(
+        self,
+        top: int = 0,
+        left: int = 0,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        shrink: int = 1,
+    ) -> Tensor:
         """Reads the box whose first pixel is `(top, left)`; without sizes, all that lies below and right of it.
 
         Args:
@@ -72,6 +118,7 @@ class Picture:
             left: first column, in pixels.
             height: rows, at least 1.
             width: columns, at least 1.
+            shrink: one of `sizes`; the box is then one of the smaller picture, in its pixels.
 
         Returns:
             `(C, height, width)`, uint8 or the source's own float dtype. A view where possible: do not write into it.
@@ -85,21 +132,28 @@ class Picture:
                      [10.]]])
         """
         top, left = operator.index(top), operator.index(left)
-        height = self.height - top if height is None else operator.index(height)
-        width = self.width - left if width is None else operator.index(width)
+        if shrink not in self.sizes:
+            raise PictureError(f"{self.name}: cannot be read at a shrink of {shrink}; it has {sorted(self.sizes)}")
+        tall, wide = self.sizes[shrink]
+        height = tall - top if height is None else operator.index(height)
+        width = wide - left if width is None else operator.index(width)
         rows, columns = top + height, left + width
-        if not (0 <= top < rows <= self.height and 0 <= left < columns <= self.width):
+        if not (0 <= top < rows <= tall and 0 <= left < columns <= wide):
             raise PictureError(
                 f"{self.name}: the box of rows {top}:{rows} and columns {left}:{columns} is empty or leaves the "
-                f"picture, which has {self.height} rows and {self.width} columns"
+                f"picture, which has {tall} rows and {wide} columns"
             )
+        if self._shrinking is not None:
+            return self._shrinking.read(top, left, height, width, shrink)
         return self._source.read(top, left, height, width)
 
 
 PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor | bytes | IO[bytes] | Picture
 
 
-def open_picture(source: PictureLike, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+def open_picture(
+    source: PictureLike, *, name: str | None = None, max_pixels: int = MAX_PIXELS, exact: bool = False
+) -> Picture:
     """Opens a picture. Of a file only the header is read here; its pixels are decoded once, at the first `read`.
 
     Files, bytes, binary file objects and PIL images become uint8 RGB: turned by their EXIF orientation, transparency
@@ -115,7 +169,10 @@ def open_picture(source: PictureLike, *, name: str | None = None, max_pixels: in
         source: path, encoded bytes, binary file object, PIL image, array, tensor, or a `Picture`, which is returned
             as it is.
         name: what messages call the picture, if not by its own name.
-        max_pixels: largest height times width of a file or PIL image, judged before anything is decoded.
+        max_pixels: largest height times width of a file or PIL image, judged before anything is decoded. Tiled files
+            that are read in parts may be larger.
+        exact: of large files (16 million pixels, with pyvips installed) read every pixel, and leave the smaller copies
+            that a pyramid stores, or that a JPEG can be decoded to, alone.
 
     Returns:
         The picture.
@@ -133,7 +190,7 @@ def open_picture(source: PictureLike, *, name: str | None = None, max_pixels: in
         return source
     max_pixels = whole_number(max_pixels, "max_pixels", 1)
     name = one_line(_name_of(source) if name is None else name)
-    return Picture(_source_of(source, name, max_pixels), name)
+    return Picture(_source_of(source, name, max_pixels, exact), name)
 
 
 def _name_of(source: Any) -> str:
@@ -147,7 +204,7 @@ def _name_of(source: Any) -> str:
     return name if hasattr(source, "read") and isinstance(name, str) else type(source).__name__
 
 
-def _source_of(source: Any, name: str, max_pixels: int) -> _Source:
+def _source_of(source: Any, name: str, max_pixels: int, exact: bool) -> _Source:
     if isinstance(source, np.ndarray):
         return _Memory(_from_array(source, name))
     if isinstance(source, Tensor):
@@ -155,7 +212,9 @@ def _source_of(source: Any, name: str, max_pixels: int) -> _Source:
     if isinstance(source, Image.Image):
         return _Memory(pil_pixels(source, name, max_pixels))
     if isinstance(source, str | os.PathLike):
-        return EncodedPicture(picture_file(os.fsdecode(source), name), name, max_pixels)
+        path = os.fsdecode(source)
+        opened = picture_file(path, name)  # what is no picture file is refused in our words
+        return large_picture(path, name, max_pixels=max_pixels, exact=exact) or EncodedPicture(opened, name, max_pixels)
     if hasattr(source, "read"):
         with refusing(name, "cannot be read"):
             source = source.read()  # all of it now: it may be a pipe, and the caller may close it

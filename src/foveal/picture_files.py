@@ -61,6 +61,16 @@ def picture_file(path: str, name: str) -> Callable[[], BinaryIO]:
     return lambda: open(path, "rb")
 
 
+def is_small(path: str, pixels: int) -> bool:
+    """Whether a file's header says that it has fewer pixels; False where Pillow cannot read it."""
+    try:
+        with open(path, "rb") as file:
+            image = _identify(file, path)
+            return image.width * image.height < pixels
+    except Exception:
+        return False
+
+
 def picture_bytes(data: bytes | bytearray | memoryview, name: str) -> Callable[[], BinaryIO]:
     """Opens encoded bytes."""
     if len(data) == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -186,35 +187,70 @@ class Retina:
         height, width = layout.pictures[sample].tolist()
         scales = picture.height / height, picture.width / width
         like = picture.read(0, 0, 1, 1)  # its dtype and device, and whether gradients flow
-        windows = zip(layout.origins[sample].tolist(), layout.levels[sample].tolist(), strict=True)
+        windows = list(zip(layout.origins[sample].tolist(), layout.levels[sample].tolist(), strict=True))
         seen = []
-        for origin, level in windows:
-            rows, columns = (
-                Span(start * scale, (1 << level) * scale, layout.size, side)
-                for start, scale, side in zip(origin, scales, (picture.height, picture.width), strict=True)
+        for origin, level in reversed(windows):  # the coarsest first: what it holds of a file serves the finer ones
+            steps = [(1 << level) * scale for scale in scales]
+            starts = [start * scale for start, scale in zip(origin, scales, strict=True)]
+            box = [
+                min(side, start + step * layout.size) - start
+                for start, step, side in zip(starts, steps, (picture.height, picture.width), strict=True)
+            ]
+            shrink = picture.best_shrink(min(steps), *(max(1, math.ceil(side)) for side in box))
+            whole = [
+                Span(start, step, layout.size, side)
+                for start, step, side in zip(starts, steps, (picture.height, picture.width), strict=True)
+            ]
+            read = (
+                whole
+                if shrink == 1
+                else [_shrunk(span, picture.sizes[shrink][n], shrink) for n, span in enumerate(whole)]
             )
-            seen.append(self._window(picture, rows, columns, like))
-        return torch.stack(seen)
+            seen.append(self._window(picture, whole, read, like, shrink))
+        return torch.stack(seen[::-1])
 
-    def _window(self, picture: Picture, rows: Span, columns: Span, like: Tensor) -> Tensor:
+    def _window(
+        self, picture: Picture, whole: Sequence[Span], read: Sequence[Span], like: Tensor, shrink: int
+    ) -> Tensor:
+        rows, columns = read
         strips = [rows]
+        if not (rows.empty or columns.empty):
+            box = (rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
+            picture.hold(*box, shrink=shrink)
         if not like.requires_grad:  # the gradient of every strip would be as large as the picture
             strips = rows.split(max(1, _STRIP_PIXELS // max(1, columns.last - columns.first)))
-        x = torch.cat([_cells(picture, strip, columns, like) for strip in strips], -2)
+        x = torch.cat([_cells(picture, strip, columns, like, shrink) for strip in strips], -2)
+        if shrink > 1:
+            x = _to_the_edge(_to_the_edge(x, whole[0], rows, -2), whole[1], columns, -1)
         if self.mean is not None and self.std is not None:
             x = (x - self.mean.to(x).view(-1, 1, 1)) / self.std.to(x).view(-1, 1, 1)
-        if rows.overhangs or columns.overhangs:
-            inside = rows.inside[:, None] & columns.inside
+        if whole[0].overhangs or whole[1].overhangs:
+            inside = whole[0].inside[:, None] & whole[1].inside
             x = torch.where(inside.to(x.device), x, 0.0)
         return x
 
 
-def _cells(picture: Picture, rows: Span, columns: Span, like: Tensor) -> Tensor:
+def _shrunk(span: Span, side: int, shrink: int) -> Span:
+    """The same cells in the pixels of a smaller copy, whose last row may be a whole one, a part, or left out."""
+    ratio = float(shrink) if abs(span.side / shrink - side) < 1 else span.side / side
+    return Span(span.start / ratio, span.step / ratio, span.count, side)
+
+
+def _to_the_edge(x: Tensor, whole: Span, read: Span, dim: int) -> Tensor:
+    """Where a smaller copy ends before the picture does, its last cells go on."""
+    held = int(read.inside.sum())
+    if not held or held >= int(whole.inside.sum()):
+        return x
+    return x.index_select(dim, torch.arange(x.shape[dim], device=x.device).clamp(max=held - 1))
+
+
+def _cells(picture: Picture, rows: Span, columns: Span, like: Tensor, shrink: int) -> Tensor:
     """(C, rows, columns) float: the averages of the pixels that each cell holds, 0 where it holds none."""
     if rows.empty or columns.empty:
         dtype = like.dtype if like.is_floating_point() else torch.float32
         return like.new_zeros(picture.channels, rows.count, columns.count, dtype=dtype)
-    x = picture.read(rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
+    box = (rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
+    x = picture.read(*box, shrink=shrink)
     x = x if x.is_floating_point() else x.float() / 255
     return columns.average(rows.average(x, -2), -1)
 
