@@ -312,3 +312,95 @@ def test_a_graph_has_no_break() -> None:
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(glimpse), network(glimpse))
+
+
+def test_feature_pyramids_and_forward_features_come_back_by_windows() -> None:
+    timm = pytest.importorskip("timm")
+    x = torch.rand(1, 3, 128, 128)
+    glimpse = tiles(x, 64)
+    pyramid = timm.create_model("resnet10t", features_only=True).eval()
+    with torch.no_grad():
+        maps, wanted = foveate(pyramid)(glimpse), pyramid(x)
+    assert [tuple(part.shape[:2]) for part in maps] == [(1, 4)] * 5
+    for mine, dense in zip(maps, wanted, strict=True):
+        side = mine.shape[-1]
+        torch.testing.assert_close(mine[0, 1], dense[0, :, :side, side:], rtol=1e-4, atol=1e-5)
+    whole = timm.create_model("resnet10t").eval()
+    with torch.no_grad():
+        features, dense = foveate(whole).forward_features(glimpse), whole.forward_features(x)
+    torch.testing.assert_close(features[0, 2], dense[0, :, 2:, :2], rtol=1e-4, atol=1e-5)
+    assert foveate(whole).num_classes == 1000
+
+
+def test_a_traced_graph_of_a_network_converts_too() -> None:
+    extraction = pytest.importorskip("torchvision.models.feature_extraction")
+    resnet = pytest.importorskip("torchvision.models").resnet18()
+    graph = extraction.create_feature_extractor(lively(resnet), {"layer2": "middle", "fc": "logits"}).eval()
+    x = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        mine, dense = foveate(graph)(tiles(x, 64)), graph(x)
+    torch.testing.assert_close(mine["logits"], dense["logits"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mine["middle"][0, 0], dense["middle"][0, :, :8, :8], rtol=1e-4, atol=1e-5)
+
+
+def test_a_transformer_takes_pictures_of_unlike_sizes_together() -> None:
+    timm = pytest.importorskip("timm")
+    torchvision = pytest.importorskip("torchvision")
+    small = timm.models.vision_transformer.VisionTransformer
+    networks = [
+        small(
+            img_size=64,
+            patch_size=16,
+            embed_dim=32,
+            depth=2,
+            num_heads=2,
+            num_classes=5,
+            global_pool=pool,
+            reg_tokens=2,
+        )
+        for pool in ("token", "avg", "max", "avgmax")
+    ]
+    networks.append(torchvision.models.VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=5))
+    pictures = [torch.rand(3, 100, 128), torch.rand(3, 64, 30), torch.rand(3, 128, 128)]
+    places = torch.tensor([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
+    retina = Retina(32, levels=3)
+    for network in networks:
+        for value in network.parameters():
+            torch.nn.init.normal_(value, 0, 0.1)
+        made = foveate(network.eval())
+        with torch.no_grad():
+            together = made(retina(pictures, places))
+            alone = [made(retina([picture], place[None])) for picture, place in zip(pictures, places, strict=True)]
+        torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="multiple of the network's patches"):
+        made(Retina(24, levels=1)(torch.rand(3, 24, 24)))
+
+
+def test_positions_are_resized_as_timm_resizes_them() -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.models.vision_transformer.VisionTransformer(
+        img_size=64, patch_size=16, embed_dim=32, depth=2, num_heads=2, num_classes=5, dynamic_img_size=True
+    ).eval()
+    for value in network.parameters():
+        torch.nn.init.normal_(value, 0, 0.1)
+    made = foveate(network)
+    for side in (96, 32):
+        x = torch.rand(2, 3, side, side)
+        with torch.no_grad():
+            wanted = network(x)
+            assert torch.equal(made(one_window(x)), wanted)
+            torch.testing.assert_close(made(tiles(x, 16)), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_transformer_that_is_not_known_is_refused_by_name() -> None:
+    timm = pytest.importorskip("timm")
+    vit = timm.models.vision_transformer.VisionTransformer
+    options = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    with pytest.raises(UnsupportedModule, match=r"patch_drop \(PatchDropout\)"):
+        foveate(vit(**options, patch_drop_rate=0.5))
+    with pytest.raises(UnsupportedModule, match="global_pool='map'"):
+        foveate(vit(**options, global_pool="map", class_token=False))
+    with pytest.raises(UnsupportedModule, match="attention takes all tokens"):
+        foveate(vit(**options), periphery_channels=0.5)
+    with pytest.raises(TypeError, match="glimpse alone"):
+        foveate(vit(**options))(Retina(32, levels=1)(torch.rand(3, 32, 32)), None)

@@ -66,8 +66,8 @@ class Foveated(nn.Module):
 
     def train(self, mode: bool = True) -> Foveated:
         """Training or evaluation mode, of the network inside too."""
-        super().train(mode)
-        self.network.training = mode
+        self.network.train(mode)  # its own way, which may leave some modules as they are
+        self.training = mode
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -169,8 +169,9 @@ def foveate(
         path, module, reason = refused
         raise UnsupportedModule(f"{path or 'the network itself'} ({type(module).__name__}): {reason}")
     made = FoveatedTransformer if kind else Foveated
-    inside = copy.deepcopy(model)
-    for module in inside.modules():
+    inside, modes = copy.deepcopy(model), {path: module.training for path, module in model.named_modules()}
+    for path, module in inside.named_modules():
+        module.training = modes.get(path, model.training)  # a traced graph forgets it when it is copied
         if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
             module.forward = MethodType(_drop_pictures, module)
     narrow_channels(1, periphery_channels)  # refuses what is no fraction
