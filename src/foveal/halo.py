@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from foveal.halo_table import HaloTable, Padding, as_padding, halo_table, pair, rim_of
 from foveal.layout import Layout
+from foveal.scratch import scratch
+from foveal.small_conv import conv_of_padded
 
 __all__ = [
     "FoveatedAvgPool2d",
@@ -26,6 +28,7 @@ __all__ = [
     "fill",
     "halo_pad",
     "halo_table",
+    "padded_for_a_step",
     "rim_of",
 ]
 
@@ -67,6 +70,29 @@ def halo_pad(x: Tensor, layout: Layout, padding: int | Padding, value: float = 0
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, right, top, bottom), value=value)
     filled = padded.reshape(-1, x.shape[1]).index_copy(0, table.target, values)
     return filled.view(padded.shape).permute(0, 3, 1, 2)
+
+
+def padded_for_a_step(x: Tensor, layout: Layout, padding: int | Padding, value: float = 0.0) -> Tensor:
+    """`halo_pad` for a kernel that runs at once: where no gradient is kept, in memory that the next call writes over.
+
+    Arguments, result and errors are those of `halo_pad`; the result must not be kept.
+    """
+    padding = as_padding(padding)
+    lasting = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
+    if lasting or layout.num_windows == 1 or not any(padding):
+        return halo_pad(x, layout, padding, value)
+    batch = _batch_of(x, layout)
+    key = ("halo", x.shape[-1], padding, batch, x.device, x.dtype)
+    table = layout.remembered(key, lambda: _table_for(x, layout, padding, batch))
+    left, right, top, bottom = padding
+    height, width = x.shape[2] + top + bottom, x.shape[3] + left + right
+    # What no window covers keeps its value: each table has buffers of its own.
+    shape = (len(x), height, width, x.shape[1])
+    padded = scratch(table, (shape, value), lambda: torch.full(shape, value, dtype=x.dtype))
+    padded[:, top : height - bottom, left : width - right] = x.permute(0, 2, 3, 1)
+    rim = F.embedding_bag(table.source, _rows(x), per_sample_weights=table.weight, mode="sum")
+    padded.view(-1, x.shape[1]).index_copy_(0, table.target, rim)
+    return padded.permute(0, 3, 1, 2)
 
 
 def fill(x: Tensor, table: HaloTable, padding: Padding, value: float = 0.0) -> Tensor:
@@ -157,8 +183,9 @@ class FoveatedConv2d(nn.Conv2d):
                 f"padding {self.padding!r} with mode {self.padding_mode!r}: several windows need zero padding, in cells"
             )
         rim = rim_of(x.shape[-1], kernel=self.kernel_size, stride=self.stride, padding=padding, dilation=self.dilation)
-        padded = halo_pad(x, layout, rim)
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        padded = padded_for_a_step(x, layout, rim)
+        stride, dilation = pair(self.stride), pair(self.dilation)
+        return conv_of_padded(padded, self.weight, self.bias, stride, dilation, self.groups)
 
 
 class FoveatedMaxPool2d(nn.MaxPool2d):
@@ -179,7 +206,7 @@ class FoveatedMaxPool2d(nn.MaxPool2d):
         rim = rim_of(
             x.shape[-1], kernel=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
-        padded = halo_pad(x, layout, rim, value=float("-inf"))
+        padded = padded_for_a_step(x, layout, rim, value=float("-inf"))
         return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
 
 
@@ -200,7 +227,7 @@ class FoveatedAvgPool2d(nn.AvgPool2d):
         if layout.num_windows == 1 or not halo:
             return super().forward(x)
         rim = rim_of(x.shape[-1], kernel=self.kernel_size, stride=self.stride, padding=self.padding)
-        padded = halo_pad(x, layout, rim)
+        padded = padded_for_a_step(x, layout, rim)
         pooled = F.avg_pool2d(padded, self.kernel_size, self.stride, 0, divisor_override=self.divisor_override)
         below, beside = pair(self.padding)
         if self.divisor_override or (self.count_include_pad and rim[1] <= beside and rim[3] <= below):

@@ -39,7 +39,7 @@ def test_the_whole_budget_is_the_dense_convolution_to_the_last_bit():
 
 
 def test_the_gate_begins_as_energy_and_scores_can_be_given():
-    conv = TileSparseConv2d(2, 2, 3, tile=4, keep=0.01)
+    conv = TileSparseConv2d(2, 2, 3, tile=4, keep=0.01).eval()
     x = torch.zeros(1, 2, 12, 12)
     x[:, :, 5, 9] = -3
     assert conv(x)[0, :, 4:8, 8:].any()

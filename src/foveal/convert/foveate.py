@@ -85,6 +85,8 @@ class Foveated(nn.Module):
 
     def _maps(self, pixels: Tensor, layout: Layout) -> WindowMaps:
         look = Look(layout, self.halo, self.pool)
+        if layout.num_windows > 1:  # every rim is gathered by rows of channels
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         if self.periphery_channels < 1 or self.periphery_dtype is not None:
             return split_maps(pixels, look, self.periphery_channels, self.periphery_dtype)
         return wrap(pixels, look, Kind((2, 3)))

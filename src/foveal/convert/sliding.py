@@ -28,8 +28,9 @@ from foveal.convert.window_maps import (
     side_of,
     wrap,
 )
-from foveal.halo import halo_pad
+from foveal.halo import halo_pad, padded_for_a_step
 from foveal.halo_table import Padding, pair
+from foveal.small_conv import conv_of_padded
 
 _CONV = "input weight bias stride padding dilation groups"
 _POOL = "input kernel_size stride padding dilation ceil_mode return_indices"
@@ -47,9 +48,14 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return once_a_picture(F.conv2d, x, weight, *rest)
     step = sliding_step(weight.shape[2:], given["stride"], given["padding"], given["dilation"])
     maps, _, own, cut = _ready(func, x, step, 0.0)
-    if not own:
-        rest[2] = 0  # the padding: it is done
-    return wrap(plainly(F.conv2d, maps, weight, *rest), x._look, _kind(x, cut))
+    one = x._look.layout.num_windows == 1 or isinstance(given["padding"], str)
+    if own and (one or max(maps.shape[2:]) > 2 * max(step.stride)):
+        return wrap(plainly(F.conv2d, maps, weight, *rest), x._look, _kind(x, cut))
+    if own:  # of so few cells the padding comes first, too
+        below, beside = step.before
+        maps = F.pad(maps, (beside, beside, below, below))
+    result = plainly(conv_of_padded, maps, weight, given["bias"], step.stride, _two(given["dilation"]), given["groups"])
+    return wrap(result, x._look, _kind(x, cut))
 
 
 CONV_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -162,7 +168,7 @@ def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, 
         x = wrap(_inside(bare(x), rim), look, Kind(space, NO_RIM, cut))
     maps = _sealed(x, value)
     if any(needed):
-        maps = halo_pad(maps, look.layout, needed, value) if look.halo else F.pad(maps, needed, value=value)
+        maps = padded_for_a_step(maps, look.layout, needed, value) if look.halo else F.pad(maps, needed, value=value)
     return maps, step, False, after
 
 
