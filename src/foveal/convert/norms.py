@@ -127,7 +127,6 @@ def _over_windows(
     maps: Tensor, x: WindowMaps, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """Group norm (Wu and He 2018) by the moments of the whole picture: each cell weighs what it stands for."""
-    look: Look = x._look
     share = weights(x).to(maps.dtype)  # (B, K, n, n), adds up to 1
     batch, windows = share.shape[:2]
     parts = maps.view(batch, windows, groups, -1, *maps.shape[2:])
@@ -136,7 +135,6 @@ def _over_windows(
     apart = parts - mean[:, None, :, None, None, None]
     spread = torch.einsum("bkgchw,bkhw->bg", apart.square(), share) / channels
     result = (apart * (spread + eps).rsqrt()[:, None, :, None, None, None]).view(maps.shape)
-    assert look.layout.num_windows == windows
     if weight is not None:
         result = result * weight[:, None, None]
     return result if bias is None else result + bias[:, None, None]

@@ -44,32 +44,29 @@ def fills(layout: Layout) -> bool:
 
 def weights(x: WindowMaps) -> Tensor:
     """(B, K, n, n) float64 on the maps' device: the share of its picture that each cell stands for; adds up to 1."""
-    look, cut, n = x._look, x._kind.cut, side_of(x)
-    layout = look.layout
 
     def compute() -> Tensor:
-        areas = layout.areas(n).double()
-        mask = beyond(look, cut, n)
-        areas = areas if mask is None else areas.masked_fill(mask, 0)
-        areas = areas if look.pool == "area" else (areas > 0).double()
+        areas = _areas(x)
+        areas = areas if x._look.pool == "area" else (areas > 0).double()
         return areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
 
-    share = layout.remembered(("weights", look.pool, cut, n), compute).to(x.device)
+    layout = x._look.layout
+    share = layout.remembered(("weights", x._look.pool, x._kind.cut, side_of(x)), compute).to(x.device)
     return share.expand(x.shape[0] // layout.num_windows, -1, -1, -1)
 
 
 def finest_cells(x: WindowMaps) -> Tensor:
     """(B,) float64: the whole picture in cells of the finest level, of which the dense map would have as many."""
-    look, cut, n = x._look, x._kind.cut, side_of(x)
-    layout = look.layout
+    layout, n = x._look.layout, side_of(x)
+    cells = layout.remembered(("cells", x._kind.cut, n), lambda: _areas(x).sum((1, 2, 3)) / (layout.size / n) ** 2)
+    return cells.to(x.device).expand(x.shape[0] // layout.num_windows)
 
-    def compute() -> Tensor:
-        areas = layout.areas(n).double()
-        mask = beyond(look, cut, n)
-        areas = areas if mask is None else areas.masked_fill(mask, 0)
-        return areas.sum((1, 2, 3)) / (layout.size / n) ** 2
 
-    return layout.remembered(("cells", cut, n), compute).to(x.device).expand(x.shape[0] // layout.num_windows)
+def _areas(x: WindowMaps) -> Tensor:
+    """(B, K, n, n) float64: what each cell alone stands for, nothing where the dense map has none."""
+    n = side_of(x)
+    areas, mask = x._look.layout.areas(n).double(), beyond(x._look, x._kind.cut, n)
+    return areas if mask is None else areas.masked_fill(mask, 0)
 
 
 _REDUCING = "mean sum amax amin norm vector_norm std var logsumexp softmax log_softmax prod all any cumsum std_mean"
