@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -67,6 +67,7 @@ class Setting:
         repeats: rounds that are counted.
         prepared: leave resizing, cropping and the retina out of the time.
         seed: of the pictures, which are noise.
+        fixation: as a retina takes it.
     """
 
     batch: int = 1
@@ -75,7 +76,7 @@ class Setting:
     repeats: int = 15
     prepared: bool = False
     seed: int = 0
-    fixation: Any = field(default="center")
+    fixation: Any = "center"
 
 
 @torch.inference_mode()
@@ -245,14 +246,10 @@ def fit_budget(
 
 def _tokens(network: Any, layout: Layout, glimpse: Any) -> int | None:
     """How many cells of the last map become tokens; None for a network that only gives one vector a picture."""
-    if not hasattr(network, "forward_features"):
-        network(glimpse)
+    network(glimpse)  # whether it takes such windows at all
+    if not hasattr(network.network, "forward_features"):
         return None
-    try:
-        maps = network.forward_features(glimpse)
-    except AttributeError:
-        network(glimpse)
-        return None
+    maps = network.forward_features(glimpse)
     if isinstance(maps, Tensor) and maps.ndim == 5:
         return int(layout.tokens(maps.shape[-1])[1][0].sum())
     return int(maps.shape[1]) if isinstance(maps, Tensor) and maps.ndim == 3 else None

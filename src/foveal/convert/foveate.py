@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-# The rules register themselves.
 from foveal.blocks.slim import narrow_channels
-from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401
+from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401 - their rules register
 from foveal.convert.narrow import SplitMaps, merged, split_maps
 from foveal.convert.transformer import STEPS, timm_refusal, transformer_kind
 from foveal.convert.window_maps import Kind, Look, Refused, Unfit, UnsupportedModule, WindowMaps, bare, wrap
