@@ -113,6 +113,8 @@ def test_a_plot_shows_every_curve_and_refuses_what_has_no_logarithm() -> None:
     assert "a&lt;b" in drawing
     assert "left out" not in drawing
     assert drawing.count("<circle") == 2
+    assert ">1</text>" in drawing
+    assert ">100</text>" in drawing
     for wrong in ({}, {"a": [(0.0, 1.0)]}, {"a": [(1.0, float("nan"))]}):
         with pytest.raises(ValueError, match="above 0"):
             loglog_plot(wrong, title="t", across="x", up="y")

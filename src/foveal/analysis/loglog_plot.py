@@ -51,7 +51,8 @@ def loglog_plot(curves: Mapping[str, Points], *, title: str, across: str, up: st
         f'<g transform="translate(20 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">{_text(0, 0, up)}</g>',
     ]
     for axis, (low, high) in enumerate(spans):
-        for tick in _ticks(low, high):
+        own = sorted(set(xs)) if axis == 0 else []  # a few sides are better named than round numbers beside them
+        for tick in own if 0 < len(own) <= 8 else _ticks(low, high):
             x, y = place(tick, 10 ** spans[1][0]) if axis == 0 else place(10 ** spans[0][0], tick)
             end = (x, TOP) if axis == 0 else (WIDTH - RIGHT, y)
             parts.append(f'<path d="M{x:.1f} {y:.1f}L{end[0]:.1f} {end[1]:.1f}" stroke="#ddd"/>')
