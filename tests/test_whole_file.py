@@ -62,3 +62,12 @@ def test_why_a_file_cannot_be_written_is_known_before(tmp_path):
     assert why_not_writable(tmp_path / "a.txt") is None
     assert "is a folder" in why_not_writable(tmp_path)
     assert "there is no folder" in why_not_writable(tmp_path / "lost" / "a.txt")
+    assert "too long" in why_not_writable(tmp_path / ("a" * 1000))
+
+
+def test_the_longest_name_that_a_disk_takes_can_be_written(tmp_path):
+    file = tmp_path / ("a" * os.pathconf(tmp_path, "PC_NAME_MAX"))
+    assert why_not_writable(file) is None
+    with whole_file(file) as opened:
+        opened.write("all")
+    assert file.read_text() == "all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +32,8 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w", *, newline: str | 
             yield file
         return
     place = Path(os.path.realpath(path))  # behind a link, so that the link stays
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    mark = zlib.crc32(os.fsencode(place.name))  # a longer name than the file's own might be too long for the disk
+    beside = place.with_name(f".{mark:08x}.{os.getpid()}.part")
     try:
         with open(beside, mode, **text) as file:
             yield file
@@ -44,10 +46,16 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w", *, newline: str | 
 def why_not_writable(path: str | os.PathLike[str]) -> str | None:
     """Says why a file cannot be written there, before long work that would end in it; None if it can."""
     place = Path(os.path.realpath(path))
-    if place.is_dir():
+    if os.path.isdir(place):
         return f"{path} is a folder; give a file in it"
-    if not place.parent.is_dir():
+    if not os.path.isdir(place.parent):
         return f"{path} cannot be written: there is no folder {place.parent}"
-    if not os.access(place if place.exists() else place.parent, os.W_OK):
+    try:
+        os.lstat(place)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long for the disk, above all
+        return f"{path} cannot be written: {(error.strerror or str(error)).lower()}"
+    if not os.access(place if os.path.exists(place) else place.parent, os.W_OK):
         return f"{path} cannot be written: permission denied"
     return None

@@ -188,6 +188,7 @@ def test_a_language_that_the_model_lacks_is_wrong_usage(foveal_says, files, mode
     code, out, err = foveal_says("describe", files[0], "--model", model, "--lang", "fr")
     assert (code, out) == (2, "")
     assert is_one_line(err)
+    assert "--lang" in err
     assert "this model writes en, zh" in err
 
 

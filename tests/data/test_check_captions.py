@@ -122,6 +122,14 @@ def test_the_longest_caption_allowed_can_be_chosen(make_pictures, write):
     assert [severity for _, severity, _ in found(path, max_characters=4)] == ["warning"]
 
 
+def test_a_caption_of_stops_draws_a_warning(make_pictures, write):
+    make_pictures("a.png")
+    path = write("m.jsonl", [{"image": "a.png", "text": " . ."}])
+    ((line, severity, what),) = found(path)
+    assert (line, severity) == (1, "warning")
+    assert "training keeps nothing" in what
+
+
 def test_a_set_without_train_split_draws_a_warning_for_the_whole(make_pictures, write):
     make_pictures("a.png")
     ((line, severity, what),) = found(write("m.jsonl", [{"image": "a.png", "text": "x", "split": "test"}]))

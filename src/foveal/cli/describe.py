@@ -17,6 +17,7 @@ from foveal.cli.options import (
     Windows,
     read_fixation,
     read_levels,
+    refuse_language,
     standard_input,
 )
 from foveal.cli.output import (
@@ -109,6 +110,7 @@ def describe(
     started = time.perf_counter()
     describer = load_model(model)
     loaded = time.perf_counter()
+    refuse_language(describer, language)
     try:
         answers = describe_each(
             sources,

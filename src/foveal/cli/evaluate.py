@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveal.cli.options import Batch, Beams, JsonFile, Language
+from foveal.cli.options import Batch, Beams, JsonFile, Language, refuse_language
 from foveal.cli.output import STANDARD, progress, refuse_overwriting, refuse_unwritable, write_json
 
 EXAMPLES = """
@@ -70,10 +70,7 @@ def evaluate(
         scores = most_frequent(data, split=split, language=language, captions_file=captions, limit=limit)
     else:
         describer = load_describer(None if model == DEFAULT else model)
-        try:
-            describer.refuse_unknown(language)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--lang") from None
+        refuse_language(describer, language)
         with progress("describing") as move:
             scores = run(
                 describer,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import typer
 
 if TYPE_CHECKING:
+    from foveal.models.generation import Describer
     from foveal.policy.fixation import Fixation
 
 JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - is standard output.")]
@@ -52,6 +53,14 @@ def read_fixation(text: str) -> Fixation:
         return parse_fixation(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fixation") from None
+
+
+def refuse_language(describer: Describer, language: str) -> None:
+    """Is the language one that the model writes?"""
+    try:
+        describer.refuse_unknown(language)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--lang") from None
 
 
 def standard_input() -> BinaryIO:

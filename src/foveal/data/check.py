@@ -9,6 +9,7 @@ from pathlib import Path
 
 from foveal.data.formats import read_captions
 from foveal.data.records import Entry, Item, PictureSource, Problem
+from foveal.data.text import clean_caption
 from foveal.data.text_files import NOT_UTF8, broken_characters
 from foveal.data.vocabulary import DEFAULT_SPLIT, SPLITS, language_fault, split_fault
 from foveal.picture import PictureError, open_picture
@@ -28,8 +29,8 @@ def check_captions(
 
     Errors: what cannot be parsed, missing columns, bytes that are not UTF-8, empty captions, unknown languages and
     splits, pictures that are missing, damaged or without area, one picture (by path, or byte for byte) in two splits,
-    a set without captions. Warnings: captions that are repeated or very long, no train split, unlike numbers of
-    captions a picture, files that are left out.
+    a set without captions. Warnings: captions that are repeated, very long or nothing but stops, no train split, unlike
+    numbers of captions a picture, files that are left out.
 
     Args:
         path: a caption set in any format that `load_captions` reads.
@@ -102,6 +103,9 @@ def _entry_problems(entry: Entry, max_characters: int) -> Iterator[Problem]:
     for text in entry.texts:
         if not text:
             yield Problem(entry.where, "has an empty caption")
+        elif not clean_caption(text, entry.language):
+            what = f"has a caption of which training keeps nothing, only white space and stops: '{text[:40]}'"
+            yield Problem(entry.where, what, "warning")
         elif len(text) > max_characters:
             what = f"has a caption of {len(text)} characters, more than {max_characters}: '{text[:40]}...'"
             yield Problem(entry.where, what, "warning")

@@ -12,13 +12,11 @@ from foveal.data.records import Item, Problem, unless_unreadable
 from foveal.data.shards import read_shards, shard_files
 from foveal.data.text_files import read_json
 
-UNDERSTOOD = """understood are
-  a manifest: FILE.jsonl, FILE.csv or FILE.tsv with the columns image, text (or texts), and if wanted split, language
-  an image folder: pictures with captions in NAME.txt or NAME.LANG.txt beside them, or a metadata.jsonl (.csv, .tsv)
-  WebDataset shards: one FILE.tar, or a folder of them, with NAME.jpg and NAME.txt or NAME.json
-  Karpathy-split JSON: dataset_*.json with images[].sentences[].raw
-  COCO captions JSON: FILE.json with images[] and annotations[]
-  Flickr8k: a folder with captions_LANG.tsv (file, number, split, text) and images/SPLIT/FILE"""
+UNDERSTOOD = (
+    "understood are a manifest (.jsonl, .csv or .tsv with the columns image and text), a folder of pictures with "
+    "captions in NAME.txt beside them or in a metadata.jsonl, WebDataset shards (.tar), Karpathy-split or COCO "
+    "captions JSON, and the folder of Flickr8k"
+)
 
 
 def read_captions(path: Path) -> Iterator[Item]:
