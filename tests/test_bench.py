@@ -3,6 +3,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import torch
+from tiny import save_tiny_model
 from torch import nn
 
 from foveal.analysis.loglog_plot import loglog_plot
@@ -89,6 +90,18 @@ def test_the_command_prints_writes_and_draws(capsys, tmp_path) -> None:  # type:
     assert rows[3]["way"] == "fovea"
     assert ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
     code, out, _ = says(capsys, f"{__name__}:Maps", "--sizes", "128", "--budget-tokens", "60")
+    assert code == 0
+    assert "128 pixels: --size" in out
+
+
+def test_a_saved_model_is_measured_by_its_vision_side(capsys, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    folder = str(save_tiny_model(tmp_path / "model"))
+    capsys.readouterr()  # a bar of Transformers
+    code, out, err = says(capsys, folder, "--sizes", "128", "--size", "32", "--repeats", "2")
+    assert (code, err) == (0, "")
+    assert out.count("fovea") == 2
+    assert "cannot run" not in out
+    code, out, _ = says(capsys, folder, "--sizes", "128", "--budget-tokens", "20")
     assert code == 0
     assert "128 pixels: --size" in out
 

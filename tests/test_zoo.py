@@ -1,8 +1,11 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import save_tiny_model
 from torch import nn
 
+from foveal import Retina
+from foveal.models.generation import load_describer
 from foveal.zoo import known_networks, load_network
 
 
@@ -40,6 +43,23 @@ def test_by_function() -> None:
 def test_unknown_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_network(name)
+
+
+def test_a_saved_model_is_its_vision_side(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    folder = str(save_tiny_model(tmp_path / "model"))
+    network, model = load_network(folder), load_describer(folder).model
+    pictures = torch.rand(2, 3, 64, 64)
+    glimpse = Retina(32, 2)(pictures)
+    with torch.inference_mode():
+        assert torch.equal(network(glimpse), model.encoder.look(glimpse)[0])
+        assert torch.equal(network(pictures), model.encoder.look(Retina(64, 1)(pictures))[0])
+        assert not torch.equal(network.without_halo()(glimpse), network(glimpse))
+        assert torch.equal(network.without_halo()(pictures), network(pictures))
+    assert network.backbone.halo
+    with pytest.raises(ValueError, match="is not a whole model"):
+        load_network(str(tmp_path))
+    with pytest.raises(ValueError, match="its own weights"):
+        load_network(folder, num_classes=3)
 
 
 def test_weights_must_fit(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from foveal.convert.foveate import foveate
 from foveal.layout import Layout
+from foveal.models.vision_side import VisionSide
 from foveal.retina import Retina
 
 WARMUP = 2
@@ -90,7 +91,8 @@ def compare(
     """Measures a network at pictures of several sides.
 
     Args:
-        network: takes pictures (B, 3, H, W); it is left in evaluation mode and channels-last memory.
+        network: takes pictures (B, 3, H, W), or is a `VisionSide`; it is left in evaluation mode and channels-last
+            memory.
         sides: of the pictures, in pixels.
         setting: the rest.
         progress: called with (sides done, sides in all).
@@ -110,13 +112,20 @@ def compare(
     """
     setting = setting or Setting()
     network = network.eval().to(memory_format=torch.channels_last)
-    halo, bare = foveate(network), foveate(network, halo=False)
+    halo, bare = _foveated(network)
     rows: list[Measured] = []
     for done, side in enumerate(sides):
         rows += _at(network, halo, bare, side, setting)
         if progress is not None:
             progress(done + 1, len(sides))
     return rows
+
+
+def _foveated(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """With halo and without; a network of ours takes glimpses as it is."""
+    if isinstance(network, VisionSide):
+        return network, network.without_halo()
+    return foveate(network), foveate(network, halo=False)
 
 
 def _at(network: nn.Module, halo: nn.Module, bare: nn.Module, side: int, setting: Setting) -> list[Measured]:
@@ -208,7 +217,7 @@ def fit_budget(
     """Which sizes of windows fit a budget, for pictures of one side seen with native pixels in the fovea.
 
     Args:
-        network: takes pictures (B, 3, H, W).
+        network: takes pictures (B, 3, H, W), or is a `VisionSide`.
         side: of the pictures, in pixels.
         milliseconds: for a batch, from picture to output.
         tokens: cells of the last feature map that alone stand for something, of one picture.
@@ -224,7 +233,7 @@ def fit_budget(
     """
     if milliseconds is None and tokens is None:
         raise ValueError("no budget was given; give milliseconds, tokens, or both")
-    foveated = foveate(network.eval())
+    foveated, _ = _foveated(network.eval())
     pictures = torch.rand(batch, 3, side, side)
     found: list[Fit] = []
     for size in (32, 64, 96, 128, 192, 256, 384, 512):
@@ -246,7 +255,9 @@ def fit_budget(
 
 def _tokens(network: Any, layout: Layout, glimpse: Any) -> int | None:
     """How many cells of the last map become tokens; None for a network that only gives one vector a picture."""
-    network(glimpse)  # whether it takes such windows at all
+    told = network(glimpse)  # whether it takes such windows at all
+    if isinstance(network, VisionSide):
+        return int(told.shape[1])
     if not hasattr(network.network, "forward_features"):
         return None
     maps = network.forward_features(glimpse)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from foveal.picture_files import PictureError, is_small, over_white, refusing
+from foveal.span import Span
 
 LARGE = 16_000_000
 """Pixels from which on a file is read through libvips, where that is installed."""
@@ -111,10 +112,11 @@ class VipsPicture:
         self.height, self.width = self._sizes[0]
         self.sizes = {round(self.height / height): (height, width) for height, width in reversed(self._sizes)}
 
-    def best_shrink(self, step: float, height: int, width: int) -> int:
-        """The shrink at which a box is read best, if `step` pixels are averaged into a cell anyway."""
-        if not self._tiled and height * width <= NEAR:
+    def best_shrink(self, rows: Span, columns: Span) -> int:
+        """The shrink at which a window is read best: its cells average more pixels than that anyway."""
+        if not self._tiled and max(1, rows.last - rows.first) * max(1, columns.last - columns.first) <= NEAR:
             return 1
+        step = min(rows.step, columns.step)
         return max((shrink for shrink in self.sizes if shrink <= step + 1e-9), default=1)
 
     def hold(self, top: int, left: int, height: int, width: int, shrink: int) -> None:

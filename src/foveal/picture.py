@@ -28,6 +28,8 @@ from foveal.picture_files import (
     refusing,
     to_8_bits,
 )
+from foveal.pyramid import Pyramid
+from foveal.span import Span
 
 __all__ = ["MAX_PIXELS", "Picture", "PictureError", "PictureLike", "open_picture"]
 
@@ -51,7 +53,7 @@ class _Shrinking(Protocol):
 
     sizes: dict[int, tuple[int, int]]
 
-    def best_shrink(self, step: float, height: int, width: int) -> int: ...
+    def best_shrink(self, rows: Span, columns: Span) -> int: ...
 
     def hold(self, top: int, left: int, height: int, width: int, shrink: int) -> None: ...
 
@@ -84,17 +86,32 @@ class Picture:
         """Height and width at every shrink at which the file itself can be read; 1 is as it is."""
         return {1: (self.height, self.width)} if self._shrinking is None else self._shrinking.sizes
 
-    def best_shrink(self, step: float, height: int, width: int) -> int:
-        """The shrink at which a box is best read.
+    def best_shrink(self, rows: Span, columns: Span) -> int:
+        """The shrink at which a window is best read.
 
         Args:
-            step: pixels that will be averaged into one.
-            height: of the box, in pixels; likewise `width`.
+            rows: its cells, in pixels of the picture.
+            columns: likewise.
 
         Returns:
-            One of `sizes`, at most `step`; 1 for pictures that have no others.
+            One of `sizes`, no larger than a cell; 1 for pictures that have no others.
         """
-        return 1 if self._shrinking is None else self._shrinking.best_shrink(step, height, width)
+        return 1 if self._shrinking is None else self._shrinking.best_shrink(rows, columns)
+
+    def pyramid(self) -> Picture:
+        """The same picture with smaller copies of itself in memory, for many looks at it.
+
+        A window whose cells are whole pixels of a copy is read from there, and holds the same averages up to rounding;
+        any other is averaged from the picture itself. Copies are made when they are first needed; all of them hold a
+        third as many pixels as the picture, as floats. A file that stores its own pyramid keeps to that.
+
+        Example:
+            >>> open_picture(torch.rand(3, 100, 64)).pyramid().sizes
+            {1: (100, 64), 2: (50, 32), 4: (25, 16), 8: (13, 8)}
+        """
+        if len(self.sizes) > 1:
+            return self
+        return Picture(Pyramid(self.read, self.channels, self.height, self.width), self.name)
 
     def hold(self, top: int, left: int, height: int, width: int, *, shrink: int) -> None:
         """Says that a box will be read in parts, one after the other: a file that has to be decoded from its beginning

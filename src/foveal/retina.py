@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -192,15 +191,11 @@ class Retina:
         for origin, level in reversed(windows):  # the coarsest first: what it holds of a file serves the finer ones
             steps = [(1 << level) * scale for scale in scales]
             starts = [start * scale for start, scale in zip(origin, scales, strict=True)]
-            box = [
-                min(side, start + step * layout.size) - start
-                for start, step, side in zip(starts, steps, (picture.height, picture.width), strict=True)
-            ]
-            shrink = picture.best_shrink(min(steps), *(max(1, math.ceil(side)) for side in box))
             whole = [
                 Span(start, step, layout.size, side)
                 for start, step, side in zip(starts, steps, (picture.height, picture.width), strict=True)
             ]
+            shrink = picture.best_shrink(*whole)
             read = (
                 whole
                 if shrink == 1

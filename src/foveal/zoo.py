@@ -1,4 +1,7 @@
-"""A network by its name: of timm, of torchvision, or what a function of yours returns. Nothing is ever fetched."""
+"""A network by its name: of timm, of torchvision, what a function of yours returns, or what a saved model sees with.
+
+Nothing is ever fetched.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,17 @@ from torch import nn
 
 SOURCES = ("timm", "torchvision")
 
+DEFAULT = "default"
+"""The name of the model that comes with the package."""
+
 
 def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:
     """Makes a network, with random weights or those of a local file.
 
     Args:
         name: "timm:NAME", "torchvision:NAME", "MODULE:FUNCTION" for a function that returns a network; a bare name is
-            looked for in timm, then in torchvision.
+            looked for in timm, then in torchvision. The folder of a saved model, or "default" for the one that comes
+            with the package, gives its vision side, with its weights.
         weights: a safetensors file that fits the network strictly.
         options: passed to whatever makes the network, for example `features_only=True` to timm.
 
@@ -25,7 +32,7 @@ def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **
         The network, in training mode, as its maker left it.
 
     Raises:
-        ValueError: for a name that nobody knows, or weights that do not fit.
+        ValueError: for a name that nobody knows, a folder that holds no whole model, or weights that do not fit.
         ImportError: if the library that it names is missing.
         FileNotFoundError: if the weights are.
 
@@ -34,6 +41,10 @@ def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **
         10
     """
     source, found, rest = name.partition(":")
+    if name == DEFAULT or os.path.isdir(name):
+        if weights is not None or options:
+            raise ValueError(f"{name}: a saved model has its own weights and options; give neither")
+        return _saved(name)
     if not found:
         network = _bare(name, options)
     elif source == "timm":
@@ -113,6 +124,13 @@ def _from_function(module: str, function: str, options: dict[str, Any]) -> nn.Mo
     if not isinstance(network, nn.Module):
         raise ValueError(f"{module}:{function}: returned {type(network).__name__}; expected a torch.nn.Module")
     return network
+
+
+def _saved(name: str) -> nn.Module:
+    from foveal.models.generation import load_describer
+    from foveal.models.vision_side import VisionSide
+
+    return VisionSide(load_describer(None if name == DEFAULT else name).model.encoder)
 
 
 def _load(network: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:

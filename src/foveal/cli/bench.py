@@ -24,7 +24,10 @@ EXAMPLES = """
 
 def bench(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="timm:NAME, torchvision:NAME or MODULE:FUNCTION.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="timm:NAME, torchvision:NAME, MODULE:FUNCTION, a saved model, or default."
+        ),
     ] = "timm:resnet18",
     sizes: Annotated[str, typer.Option(metavar="N,N,...", help="Sides of the pictures, in pixels.")] = "256,512",
     batch: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Pictures at a time.")] = 1,

@@ -1,0 +1,73 @@
+"""What one look costs as pictures grow, and several looks as one layout.
+
+    python benchmarks/look_time.py [--only size,shared]
+
+size: one look of S=64 (levels "auto": the fovea has native pixels) at pictures from 256 to 8192 px in memory, with a
+pyramid that is there already, without any, and what building one costs. shared: four fixations as one layout, through
+ResNet-18, against four looks, and against dense.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from network_time import resnet18
+from side_by_side import arguments, compare
+
+from foveal import Layout, Retina, foveate, open_picture
+
+
+def by_size(repeats: int) -> None:
+    retina, sides = Retina(64), (256, 512, 1024, 2048, 4096, 8192)
+    pictures = {side: torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for side in sides}
+    copies, built = {}, {}
+    for side, picture in pictures.items():
+        copies[side] = open_picture(picture).pyramid()
+        began = time.perf_counter()
+        retina(copies[side])
+        built[side] = time.perf_counter() - began
+    runs = {f"{side} px, from its pyramid": lambda side=side: retina(copies[side]) for side in sides}  # type: ignore[misc]
+    middle = compare("one look, S=64, levels auto, uint8 in memory, pyramid not counted", runs, repeats)
+    low, high = (middle[f"{side} px, from its pyramid"] for side in (sides[0], sides[-1]))
+    print(f"  8192 px against 256 px: {high / low:.2f} times the time")
+    runs = {f"{side} px, averaged directly": lambda side=side: retina(pictures[side]) for side in sides}  # type: ignore[misc]
+    middle = compare("the same without a pyramid: every window averages its own pixels", runs, max(5, repeats // 3))
+    low, high = (middle[f"{side} px, averaged directly"] for side in (sides[0], sides[-1]))
+    print(f"  8192 px against 256 px: {high / low:.0f} times the time")
+    print("  the first look, which builds the pyramid: " + ", ".join(f"{s} px {built[s] * 1e3:.1f} ms" for s in sides))
+
+
+def shared(repeats: int) -> None:
+    network = resnet18()
+    fovea, retina = foveate(network), Retina(64, 5)
+    picture = torch.rand(1, 3, 1024, 1024).contiguous(memory_format=torch.channels_last)
+    for spread in (0.05, 0.25):
+        points = [(0.5 + y * spread, 0.5 + x * spread) for y in (-1, 1) for x in (-1, 1)]
+        layout = Layout.scan(picture=(1024, 1024), size=64, levels=5, fixations=points)
+        windows = layout.num_windows
+        with torch.inference_mode():
+            middle = compare(
+                f"ResNet-18, 1024 px, S=64, L=5, fixations at 0.5 +- {spread}: {windows} windows instead of 20",
+                {
+                    "dense": lambda: network(picture),
+                    "four looks": lambda points=points: [fovea(retina(picture, point)) for point in points],  # type: ignore[misc]
+                    "one layout": lambda layout=layout: fovea(retina(picture, layout=layout)),  # type: ignore[misc]
+                },
+                repeats,
+                {"four looks": 1024**2 / (20 * 64**2), "one layout": 1024**2 / (windows * 64**2)},
+            )
+        share = middle["one layout"] / middle["four looks"]
+        print(f"  one layout against four looks: {share:.2f} of the time; by windows {windows / 20:.2f}")
+        ratio = middle["dense"] / middle["one layout"] / (1024**2 / (windows * 64**2))
+        print(f"  against dense: {ratio:.2f} of the ratio of pixels")
+
+
+def main() -> None:
+    given = arguments(__doc__, only={"default": "size,shared"})
+    for part in given.only.split(","):
+        {"size": by_size, "shared": shared}[part](given.repeats)
+
+
+if __name__ == "__main__":
+    main()
