@@ -663,6 +663,6 @@ def test_memory_has_no_pixel_limit():
 
 
 def test_the_examples_in_the_documentation_are_true():
-    assert doctest.testmod(picture_module) == (0, 3)
+    assert doctest.testmod(picture_module) == (0, 4)
     assert repr(open_picture(NOISE)) == "Picture('array', height=23, width=31, channels=3)"
     assert isinstance(open_picture(NOISE), Picture)
