@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal import Glimpse, Layout, Retina, UnsupportedModule, foveate
+from foveal import Glimpse, Layout, Retina, UnsupportedModule, foveate, unfoveate
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -390,6 +390,58 @@ def test_positions_are_resized_as_timm_resizes_them() -> None:
             wanted = network(x)
             assert torch.equal(made(one_window(x)), wanted)
             torch.testing.assert_close(made(tiles(x, 16)), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_out_of_the_middle_of_a_transformer() -> None:
+    timm = pytest.importorskip("timm")
+    options = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 3, "num_heads": 2, "reg_tokens": 2}
+    network = timm.models.vision_transformer.VisionTransformer(**options).eval()
+    for value in network.parameters():
+        torch.nn.init.normal_(value, 0, 0.1)
+    made, x = foveate(network), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        end, wanted = network.forward_intermediates(x, indices=[0, 2], norm=True)
+        one_end, one = made.forward_intermediates(one_window(x), indices=[0, 2], norm=True)
+        tiled = made.forward_intermediates(tiles(x, 32), [0, 2], norm=True, intermediates_only=True)
+        looked = made.forward_intermediates(Retina(32, 2)(x), 1, intermediates_only=True)
+    assert torch.equal(one_end, end)
+    for mine, dense, parts in zip(one, wanted, tiled, strict=True):
+        assert torch.equal(mine[:, 0], dense)
+        layout = tiles(x, 32).layout
+        torch.testing.assert_close(unfoveate(parts, layout, 4), dense, rtol=1e-4, atol=1e-5)
+    assert [maps.shape for maps in looked] == [(2, 2, 32, 2, 2)]
+    assert bool(looked[0][:, 0].abs().sum((1)).gt(0).all())  # the fovea is all tokens
+
+
+def test_a_transformer_that_gives_features_only() -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("vit_tiny_patch16_224", img_size=64, features_only=True, out_indices=(3, 5)).eval()
+    made, x = foveate(network), torch.rand(2, 3, 64, 64)
+    assert made.state_dict().keys() == network.state_dict().keys()
+    with torch.no_grad():
+        for mine, dense in zip(made(one_window(x)), network(x), strict=True):
+            assert torch.equal(mine[:, 0], dense)
+        pictures = [torch.rand(3, 64, 64), torch.rand(3, 40, 64)]
+        retina = Retina(32, 2)
+        together = made(retina(pictures))
+        for row, picture in enumerate(pictures):
+            alone = made(retina([picture]))
+            torch.testing.assert_close(together[1][row], alone[1][0], rtol=1e-4, atol=1e-4)
+    embed = {"img_size": 32, "features_only": True, "patch_drop_rate": 0.5}
+    with pytest.raises(UnsupportedModule, match=r"model.patch_drop \(PatchDropout\)"):
+        foveate(timm.create_model("vit_tiny_patch16_224", **embed))
+
+
+def test_maps_out_of_the_middle_of_a_convolutional_network() -> None:
+    timm = pytest.importorskip("timm")
+    network, x = timm.create_model("resnet10t").eval(), torch.rand(1, 3, 64, 64)
+    made = foveate(network)
+    with torch.no_grad():
+        wanted = network.forward_intermediates(x, intermediates_only=True)
+        mine = made.forward_intermediates(one_window(x), intermediates_only=True)
+    assert len(mine) == len(wanted)
+    for one, dense in zip(mine, wanted, strict=True):
+        assert torch.equal(one[:, 0], dense)
 
 
 def test_a_transformer_that_is_not_known_is_refused_by_name() -> None:

@@ -14,7 +14,17 @@ from torch.func import functional_call
 from foveal.blocks.slim import narrow_channels
 from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401 - their rules register
 from foveal.convert.narrow import SplitMaps, merged, split_maps
-from foveal.convert.transformer import STEPS, timm_refusal, transformer_kind
+from foveal.convert.timm_transformer import (
+    is_timm_features,
+    is_timm_transformer,
+    refuse_unknown_parts,
+    timm_features,
+    timm_head,
+    timm_intermediates,
+    timm_maps,
+)
+from foveal.convert.torchvision_transformer import is_torchvision_transformer, torchvision_features, torchvision_head
+from foveal.convert.transformer import Tokens
 from foveal.convert.window_maps import Kind, Look, Refused, Unfit, UnsupportedModule, WindowMaps, bare, wrap
 from foveal.layout import Layout
 from foveal.retina import Glimpse
@@ -63,6 +73,10 @@ class Foveated(nn.Module):
         """The network's own `forward_features`: maps of the last stage, (B, K, C, n, n)."""
         return self._through(self.network.forward_features, glimpse, *args, **kwargs)
 
+    def forward_intermediates(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        """The network's own `forward_intermediates`: maps of several stages, each (B, K, C, n, n)."""
+        return self._through(self.network.forward_intermediates, glimpse, *args, **kwargs)
+
     def train(self, mode: bool = True) -> Foveated:
         """Training or evaluation mode, of the network inside too."""
         self.network.train(mode)  # its own way, which may leave some modules as they are
@@ -102,23 +116,37 @@ class FoveatedTransformer(Foveated):
     """A vision transformer that takes glimpses; made by `foveate`."""
 
     def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        """What the network returns for a picture, from a glimpse of it: (B, ...)."""
+        """What the network returns for a picture, from a glimpse of it: (B, ...), or a list of maps (B, K, C, n, n)."""
         _refuse_arguments(args, kwargs)
-        features, head = STEPS[self.kind]
-        return head(self.network, features(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout, self.pool))
+        if is_timm_features(self.network):
+            return timm_maps(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout)
+        tokens = self._tokens(glimpse)
+        return (timm_head if is_timm_transformer(self.network) else torchvision_head)(self.network, tokens)
 
     def forward_features(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
         """(B, P + N, D): the prefix tokens, once a picture, then those of `glimpse.layout.tokens(S / patch)`."""
         _refuse_arguments(args, kwargs)
-        features, _ = STEPS[self.kind]
-        return features(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout, self.pool).values
+        return self._tokens(glimpse).values
 
-    @property
-    def kind(self) -> str:
-        """Whose code the network is: "timm" or "torchvision"."""
-        kind = transformer_kind(self.network)
-        assert kind is not None
-        return kind
+    def forward_intermediates(self, glimpse: Glimpse, indices: Any = None, **kwargs: Any) -> Any:
+        """Of timm's transformers: (B, P + N, D) of the end, and a list of maps (B, K, D, n, n), 0 where no token is.
+
+        Args:
+            glimpse: of any layout.
+            indices: of the blocks; the last n for a number, all for None.
+            kwargs: `norm`, to normalise the maps as the end is; `intermediates_only`, to return the list alone.
+        """
+        if not is_timm_transformer(self.network):
+            raise UnsupportedModule(f"the network itself ({type(self.network).__name__}): has no forward_intermediates")
+        norm, alone = kwargs.pop("norm", False), kwargs.pop("intermediates_only", False)
+        _refuse_arguments((), kwargs)
+        pixels, layout = glimpse.pixels.flatten(0, 1), glimpse.layout
+        end, maps = timm_intermediates(self.network, pixels, layout, indices, norm=norm, stop_early=alone)
+        return maps if alone else (end, maps)
+
+    def _tokens(self, glimpse: Glimpse) -> Tokens:
+        features = timm_features if is_timm_transformer(self.network) else torchvision_features
+        return features(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout, self.pool)
 
 
 def _refuse_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -141,7 +169,7 @@ def foveate(
 
     Args:
         model: a convolutional network, of timm, torchvision or your own; or a vision transformer of timm or
-            torchvision (ViT, DeiT, with class, distillation and register tokens).
+            torchvision (ViT, DeiT, with class, distillation and register tokens; timm's with features_only too).
         halo: fill every window's rim from the windows around; False leaves each to the network's own padding.
         pool: global pools weigh each cell by the picture "area" that it alone stands for, which is what the dense
             network means, or all seen cells alike ("cell"), so that the fovea counts more.
@@ -165,24 +193,23 @@ def foveate(
         raise ValueError(f"pool is {pool!r}; expected 'area' or 'cell'")
     if isinstance(model, Foveated):
         raise ValueError("the model has a fovea already; give the network that it was made from")
-    kind = transformer_kind(model)
-    if kind == "timm" and (refused := timm_refusal(model)) is not None:
-        path, module, reason = refused
-        raise UnsupportedModule(f"{path or 'the network itself'} ({type(module).__name__}): {reason}")
-    made = FoveatedTransformer if kind else Foveated
+    if is_timm_transformer(model) or is_timm_features(model):
+        refuse_unknown_parts(model)
+    attends = is_timm_transformer(model) or is_timm_features(model) or is_torchvision_transformer(model)
+    made = FoveatedTransformer if attends else Foveated
     inside, modes = copy.deepcopy(model), {path: module.training for path, module in model.named_modules()}
     for path, module in inside.named_modules():
         module.training = modes.get(path, model.training)  # a traced graph forgets it when it is copied
         if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
             module.forward = MethodType(_drop_pictures, module)
     narrow_channels(1, periphery_channels)  # refuses what is no fraction
-    if kind is not None and (periphery_channels < 1 or periphery_dtype is not None):
+    if attends and (periphery_channels < 1 or periphery_dtype is not None):
         raise UnsupportedModule(
             f"the network itself ({type(model).__name__}): attention takes all tokens together; a periphery of its own "
             f"width or dtype is for convolutional networks"
         )
     network = made(inside, halo=halo, pool=pool, periphery_channels=periphery_channels, periphery_dtype=periphery_dtype)
-    if kind is None:
+    if not attends:
         _refuse_unsupported(network)
     return network
 

@@ -1,5 +1,5 @@
-"""Vision transformers on glimpses: one patch embedding for all windows, tokens only where a cell alone stands for some
-of the picture, positions where the tokens truly lie.
+"""Tokens of a glimpse for a vision transformer: only where a cell alone stands for some of the picture, with positions
+where they truly lie.
 
 Attention needs no windows: it takes tokens from anywhere. So only what stands before and after the blocks is ours;
 after Dosovitskiy et al. (2021), with the class, distillation and register tokens of the variants.
@@ -7,17 +7,12 @@ after Dosovitskiy et al. (2021), with the class, distillation and register token
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveal.convert.pooling import fills
-from foveal.convert.window_maps import UnsupportedModule
 from foveal.layout import Layout
 
 _SNAP = 1e-6
@@ -36,20 +31,6 @@ class Tokens:
     values: Tensor
     mask: Tensor | None
     weight: Tensor | None
-
-
-def transformer_kind(model: nn.Module) -> str | None:
-    """Gives "timm" or "torchvision" for a vision transformer of theirs that is known here, else None."""
-    timm_vit = sys.modules.get("timm.models.vision_transformer")
-    if timm_vit is not None and isinstance(model, timm_vit.VisionTransformer):
-        deit = sys.modules.get("timm.models.deit")
-        known = [timm_vit.VisionTransformer._pos_embed]
-        known += [deit.VisionTransformerDistilled._pos_embed] if deit is not None else []
-        return "timm" if type(model)._pos_embed in known else None
-    torchvision_vit = sys.modules.get("torchvision.models.vision_transformer")
-    if torchvision_vit is not None and isinstance(model, torchvision_vit.VisionTransformer):
-        return "torchvision"
-    return None
 
 
 def select_tokens(maps: Tensor, layout: Layout, pool: Literal["area", "cell"]) -> Tokens:
@@ -159,105 +140,18 @@ def attention_mask(tokens: Tokens, prefix: int) -> Tensor | None:
     return added.masked_fill(~seen, float("-inf"))[:, None, None]
 
 
-# ---- timm ------------------------------------------------------------------------------------------------------------
+def maps_of_tokens(values: Tensor, layout: Layout, n: int) -> Tensor:
+    """Where the tokens came from: (B, N, D) -> (B, K, D, n, n), 0 where a cell gave none."""
+    index, mask = (rows.to(values.device).expand(len(values), -1) for rows in layout.tokens(n))
+    width, shape = values.shape[-1], (len(values), layout.num_windows * n * n, values.shape[-1])
+    # Places that only fill the batch are cells that give no token: they write zeros where zeros are.
+    kept = values * mask[..., None].to(values.dtype)
+    whole = values.new_zeros(shape).scatter(1, index[..., None].expand(-1, -1, width), kept)
+    return whole.view(len(values), layout.num_windows, n, n, width).permute(0, 1, 4, 2, 3)
 
 
-def timm_features(net: Any, pixels: Tensor, layout: Layout, pool: Literal["area", "cell"]) -> Tokens:
-    """What timm's `VisionTransformer.forward_features` does, on windows (B * K, 3, S, S)."""
-    _refuse_parts_of_patches(net.patch_embed.patch_size[0], layout)
-    if net.dynamic_img_size and fills(layout):
-        return Tokens(net.forward_features(pixels), None, None)  # timm resizes its table by a kernel of its own
-    patch = net.patch_embed.patch_size[0]
-    maps = net.patch_embed.proj(pixels)
-    n = maps.shape[-1]
-    values = net.patch_embed.norm(maps.flatten(2).transpose(1, 2))
-    held_back: list[Tensor | None] = [getattr(net, name, None) for name in ("cls_token", "reg_token", "dist_token")]
-    prefix = [token for token in held_back if token is not None]
-    own = torch.cat(prefix, 1) if prefix else None
-    if net.pos_embed is not None:
-        held = 0 if net.no_embed_class else net.num_prefix_tokens
-        table = net.pos_embed[0, held:].unflatten(0, tuple(net.patch_embed.grid_size))
-        values = _placed(values, table, layout, n, patch)
-        own = own + net.pos_embed[:, :held] if held and own is not None else own
-    tokens = _with_prefix(select_tokens(values, layout, pool), own)
-    values = net.norm_pre(net.pos_drop(tokens.values))
-    mask = attention_mask(tokens, net.num_prefix_tokens)
-    if mask is None:
-        values = net.blocks(values)
-    else:
-        for path, block in net.blocks.named_children():
-            if "attn_mask" not in inspect.signature(block.forward).parameters:
-                raise UnsupportedModule(
-                    f"blocks.{path} ({type(block).__name__}): takes no attn_mask, which pictures with unlike numbers "
-                    f"of tokens need; give layouts of as many tokens each, or a newer timm"
-                )
-            values = block(values, attn_mask=mask)
-    return Tokens(net.norm(values), tokens.mask, tokens.weight)
-
-
-def timm_head(net: Any, tokens: Tokens) -> Tensor:
-    """What timm's `VisionTransformer.forward_head` does."""
-    kind = net.global_pool
-    if net.attn_pool is None and kind in ("avg", "max", "avgmax") and tokens.weight is not None:
-        prefix = net.num_prefix_tokens
-        average = mean_tokens(tokens, prefix, count_prefix=net.pool_include_prefix)
-        largest = average if kind == "avg" else largest_tokens(tokens, prefix)
-        pooled = average if kind == "avg" else largest if kind == "max" else (average + largest) / 2
-        return net.head(net.head_drop(net.fc_norm(pooled)))
-    return net.forward_head(tokens.values)
-
-
-def timm_refusal(net: Any) -> tuple[str, nn.Module, str] | None:
-    """The path, the module and the reason, where one of timm's transformers has a part that is not known here."""
-    embed = net.patch_embed
-    if type(embed).__name__ != "PatchEmbed" or embed.patch_size[0] != embed.patch_size[1]:
-        return "patch_embed", embed, "only timm's PatchEmbed with square patches is known across windows"
-    if not isinstance(net.patch_drop, nn.Identity):
-        return "patch_drop", net.patch_drop, "tokens dropped at random are not followed; set patch_drop_rate=0"
-    if net.global_pool not in ("", "token", "avg", "max", "avgmax"):
-        return "", net, f"global_pool={net.global_pool!r} does not know of tokens that only fill a batch"
-    if net.pool_include_prefix and net.global_pool != "avg":
-        return "", net, f"global_pool={net.global_pool!r} with pool_include_prefix=True is not known across windows"
-    return None
-
-
-# ---- torchvision -----------------------------------------------------------------------------------------------------
-
-
-def torchvision_features(net: Any, pixels: Tensor, layout: Layout, pool: Literal["area", "cell"]) -> Tokens:
-    """What torchvision's `VisionTransformer` does up to its encoder's end, on windows (B * K, 3, S, S)."""
-    _refuse_parts_of_patches(net.patch_size, layout)
-    maps = net.conv_proj(pixels)
-    n, grid = maps.shape[-1], net.image_size // net.patch_size
-    table = net.encoder.pos_embedding[0, 1:].unflatten(0, (grid, grid))
-    values = _placed(maps.flatten(2).transpose(1, 2), table, layout, n, net.patch_size)
-    own = net.class_token + net.encoder.pos_embedding[:, :1]
-    tokens = _with_prefix(select_tokens(values, layout, pool), own)
-    values = net.encoder.dropout(tokens.values)
-    hidden = None if tokens.mask is None else attention_mask(tokens, 1)[:, 0, 0] < 0  # type: ignore[index]
-    for block in net.encoder.layers:
-        if hidden is None:
-            values = block(values)
-            continue
-        inner = block.ln_1(values)
-        inner, _ = block.self_attention(inner, inner, inner, need_weights=False, key_padding_mask=hidden)
-        values = values + block.dropout(inner)
-        values = values + block.mlp(block.ln_2(values))
-    return Tokens(net.encoder.ln(values), tokens.mask, tokens.weight)
-
-
-def torchvision_head(net: Any, tokens: Tokens) -> Tensor:
-    """What torchvision's `VisionTransformer` does with its class token."""
-    return net.heads(tokens.values[:, 0])
-
-
-STEPS: dict[str, tuple[Callable[..., Tokens], Callable[..., Tensor]]] = {
-    "timm": (timm_features, timm_head),
-    "torchvision": (torchvision_features, torchvision_head),
-}
-
-
-def _refuse_parts_of_patches(patch: int, layout: Layout) -> None:
+def refuse_parts_of_patches(patch: int, layout: Layout) -> None:
+    """Windows must be cut into whole patches."""
     if layout.size % patch:
         raise ValueError(
             f"windows of {layout.size} cells are not a multiple of the network's patches of {patch}; choose a window "
@@ -265,14 +159,15 @@ def _refuse_parts_of_patches(patch: int, layout: Layout) -> None:
         )
 
 
-def _placed(values: Tensor, table: Tensor, layout: Layout, n: int, patch: float) -> Tensor:
+def placed_at(values: Tensor, table: Tensor, layout: Layout, n: int, patch: float) -> Tensor:
     """(B * K, n * n, D) with the position embeddings added."""
-    placed = place_embedding(table, layout, n, patch).flatten(2, 3).flatten(0, 1)  # (K or B * K, n * n, D)
+    here = place_embedding(table, layout, n, patch).flatten(2, 3).flatten(0, 1)  # (K or B * K, n * n, D)
     shape = values.shape
-    return (values.view(-1, len(placed), *shape[1:]) + placed).view(shape)
+    return (values.view(-1, len(here), *shape[1:]) + here).view(shape)
 
 
-def _with_prefix(tokens: Tokens, own: Tensor | None) -> Tokens:
+def with_prefix(tokens: Tokens, own: Tensor | None) -> Tokens:
+    """The tokens after the network's own (1, P, D), if it has any."""
     if own is None:
         return tokens
     values = torch.cat([own.expand(len(tokens.values), -1, -1), tokens.values], 1)
