@@ -410,7 +410,7 @@ def test_maps_out_of_the_middle_of_a_transformer() -> None:
         layout = tiles(x, 32).layout
         torch.testing.assert_close(unfoveate(parts, layout, 4), dense, rtol=1e-4, atol=1e-5)
     assert [maps.shape for maps in looked] == [(2, 2, 32, 2, 2)]
-    assert bool(looked[0][:, 0].abs().sum((1)).gt(0).all())  # the fovea is all tokens
+    assert bool(looked[0][:, 0].abs().sum(1).gt(0).all())  # the fovea is all tokens
 
 
 def test_a_transformer_that_gives_features_only() -> None:
