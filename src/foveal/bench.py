@@ -6,6 +6,7 @@ whatever else the machine does falls on all of them; what is told are ratios of 
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -182,9 +183,10 @@ def _run(made: nn.Module, prepare: Callable[[], Any], *, ready: Any) -> Callable
 def interleaved(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Seconds of every run, one after the other in each round, the first rounds not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
+    names, order = list(runs), random.Random(0)
     for repeat in range(max(2, repeats) + WARMUP):
-        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:  # none always follows the same one
+        order.shuffle(names)  # a run that always followed the largest would always find its caches cold
+        for name in names:
             began = time.perf_counter()
             runs[name]()
             if repeat >= WARMUP:

@@ -17,6 +17,8 @@ from foveal.halo_table import HaloTable, Padding, as_padding, halo_table, pair, 
 from foveal.layout import Layout
 from foveal.scratch import scratch
 from foveal.small_conv import conv_of_padded
+from foveal.weighted_rows import weighted_rows
+from foveal.winograd import TileTable, can_filter, filter_tiles, tile_tables
 
 __all__ = [
     "FoveatedAvgPool2d",
@@ -26,6 +28,7 @@ __all__ = [
     "Padding",
     "area_mean",
     "fill",
+    "filtered",
     "halo_pad",
     "halo_table",
     "padded_for_a_step",
@@ -59,8 +62,7 @@ def halo_pad(x: Tensor, layout: Layout, padding: int | Padding, value: float = 0
         return x
     if layout.num_windows == 1:
         return F.pad(x, padding, value=value)
-    key = ("halo", x.shape[-1], padding, batch, x.device, x.dtype)
-    table = layout.remembered(key, lambda: _table_for(x, layout, padding, batch))
+    table = _known_table(x, layout, padding, batch)
     if table.covered is None:
         return fill(x, table, padding, value)
     rows = _rows(x)
@@ -82,17 +84,28 @@ def padded_for_a_step(x: Tensor, layout: Layout, padding: int | Padding, value: 
     if lasting or layout.num_windows == 1 or not any(padding):
         return halo_pad(x, layout, padding, value)
     batch = _batch_of(x, layout)
-    key = ("halo", x.shape[-1], padding, batch, x.device, x.dtype)
-    table = layout.remembered(key, lambda: _table_for(x, layout, padding, batch))
+    table = _known_table(x, layout, padding, batch)
     left, right, top, bottom = padding
     height, width = x.shape[2] + top + bottom, x.shape[3] + left + right
     # What no window covers keeps its value: each table has buffers of its own.
     shape = (len(x), height, width, x.shape[1])
     padded = scratch(table, (shape, value), lambda: torch.full(shape, value, dtype=x.dtype))
     padded[:, top : height - bottom, left : width - right] = x.permute(0, 2, 3, 1)
-    rim = F.embedding_bag(table.source, _rows(x), per_sample_weights=table.weight, mode="sum")
+    rim = weighted_rows(_rows(x), table.source, table.weight)
     padded.view(-1, x.shape[1]).index_copy_(0, table.target, rim)
     return padded.permute(0, 3, 1, 2)
+
+
+def filtered(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """A 3 x 3 convolution of stride 1 with its halo, where there is a faster way than padding; else None."""
+    if layout.num_windows == 1 or weight.shape[2:] != (3, 3) or not can_filter(x, weight):
+        return None
+    batch, (n, channels) = _batch_of(x, layout), (x.shape[-1], max(weight.shape[:2]))
+
+    def compute() -> list[TileTable]:
+        return tile_tables(_known_table(x, layout, (1, 1, 1, 1), batch), len(x), n, channels)
+
+    return filter_tiles(x, layout.remembered(("tiles", n, channels, batch), compute), weight, bias)
 
 
 def fill(x: Tensor, table: HaloTable, padding: Padding, value: float = 0.0) -> Tensor:
@@ -114,7 +127,7 @@ class _Fill(torch.autograd.Function):
         # Rows first: of maps of 1 x 1 cells no memory format can be told, and `F.pad` would guess.
         left, right, top, bottom = padding
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, right, top, bottom), value=value).contiguous()
-        values = F.embedding_bag(table.source, _rows(x), per_sample_weights=table.weight, mode="sum")
+        values = weighted_rows(_rows(x), table.source, table.weight)
         padded.view(-1, x.shape[1]).index_copy_(0, table.target, values)
         return padded.permute(0, 3, 1, 2)
 
@@ -141,6 +154,11 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         return _Fill.apply(grads[0], ctx.table, ctx.padding, 0.0), None, None
+
+
+def _known_table(x: Tensor, layout: Layout, padding: Padding, batch: int) -> HaloTable:
+    key = ("halo", x.shape[-1], padding, batch, x.device, x.dtype)
+    return layout.remembered(key, lambda: _table_for(x, layout, padding, batch))
 
 
 def _table_for(x: Tensor, layout: Layout, padding: Padding, batch: int) -> HaloTable:
@@ -182,9 +200,13 @@ class FoveatedConv2d(nn.Conv2d):
             raise ValueError(
                 f"padding {self.padding!r} with mode {self.padding_mode!r}: several windows need zero padding, in cells"
             )
-        rim = rim_of(x.shape[-1], kernel=self.kernel_size, stride=self.stride, padding=padding, dilation=self.dilation)
-        padded = padded_for_a_step(x, layout, rim)
         stride, dilation = pair(self.stride), pair(self.dilation)
+        if stride == dilation == pair(padding) == (1, 1) and self.groups == 1:
+            result = filtered(x, layout, self.weight, self.bias)
+            if result is not None:
+                return result
+        rim = rim_of(x.shape[-1], kernel=self.kernel_size, stride=stride, padding=padding, dilation=dilation)
+        padded = padded_for_a_step(x, layout, rim)
         return conv_of_padded(padded, self.weight, self.bias, stride, dilation, self.groups)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from foveal.layout import Layout
 from foveal.picture import Picture, open_picture
 from foveal.span import Span
 
-_STRIP_PIXELS = 1 << 22  # averaged at a time, so that temporaries stay small beside a large picture
+_STRIP_PIXELS = 1 << 19  # averaged at a time: temporaries that stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,11 @@ class Retina:
         opened = opened_pictures(pictures)
         if layout is None:
             sides = [(picture.height, picture.width) for picture in opened]
-            layout = Layout.foveal(
-                picture=sides, size=self.size, levels=self.levels, fixation=fixation, enlarge=self.enlarge
+            plain = isinstance(fixation, str) or (
+                isinstance(fixation, tuple) and all(type(value) is float for value in fixation)
             )
+            chain = _known_chain if plain else _chain
+            layout = chain(tuple(sides), self.size, self.levels, fixation, self.enlarge)
             if len(layout) > len(opened):
                 raise ValueError(f"{len(layout)} fixations for {len(opened)} pictures; give one, or one for each")
         elif not isinstance(layout, Layout):
@@ -225,6 +228,15 @@ class Retina:
         return x
 
 
+def _chain(
+    sides: tuple[tuple[int, int], ...], size: int, levels: int | Literal["auto"], fixation: Any, enlarge: bool
+) -> Layout:
+    return Layout.foveal(picture=sides, size=size, levels=levels, fixation=fixation, enlarge=enlarge)
+
+
+_known_chain = functools.lru_cache(maxsize=64)(_chain)  # most pictures are looked at alike
+
+
 def _shrunk(span: Span, side: int, shrink: int) -> Span:
     """The same cells in the pixels of a smaller copy, whose last row may be a whole one, a part, or left out."""
     ratio = float(shrink) if abs(span.side / shrink - side) < 1 else span.side / side
@@ -246,8 +258,13 @@ def _cells(picture: Picture, rows: Span, columns: Span, like: Tensor, shrink: in
         return like.new_zeros(picture.channels, rows.count, columns.count, dtype=dtype)
     box = (rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
     x = picture.read(*box, shrink=shrink)
-    x = x if x.is_floating_point() else x.float() / 255
-    return columns.average(rows.average(x, -2), -1)
+    whole = not x.is_floating_point()
+    if x.stride(0) == 1:  # channels last, as images are decoded: averaged as they lie
+        x = x.permute(1, 2, 0)
+        cells = columns.average(rows.average(x.float() if whole else x, 0), 1).permute(2, 0, 1)
+    else:
+        cells = columns.average(rows.average(x.float() if whole else x, 1), 2)
+    return cells / 255 if whole else cells
 
 
 def _channel_values(values: Any, name: str) -> Tensor:

@@ -47,8 +47,8 @@ class Span:
         """The exact mean of the part of each cell that lies in the picture.
 
         Args:
-            x: (C, H, W) float, the pixels from `first` to `last` along the axis.
-            axis: -2 or -1.
+            x: float, the pixels from `first` to `last` along the axis.
+            axis: counted from the front.
 
         Returns:
             x with `count` cells along the axis.
@@ -71,15 +71,16 @@ class Span:
         step = int(self.step)
         full, rest = divmod(x.shape[axis], step)
         if full == self.count:
-            return x if step == 1 else x.unflatten(axis, (full, step)).mean(axis)
+            return x if step == 1 else x.unflatten(axis, (full, step)).mean(axis + 1)
         cells = []
         if full:
-            cells.append(x.narrow(axis, 0, full * step).unflatten(axis, (full, step)).mean(axis))
+            cells.append(x.narrow(axis, 0, full * step).unflatten(axis, (full, step)).mean(axis + 1))
         if rest:
             cells.append(x.narrow(axis, full * step, rest).mean(axis, keepdim=True))
-        held = torch.cat(cells, axis)
-        missing = self.count - held.shape[axis]
-        return F.pad(held, (0, missing) if axis == -1 else (0, 0, 0, missing))
+        missing = self.count - full - bool(rest)
+        if missing:
+            cells.append(x.new_zeros(*x.shape[:axis], missing, *x.shape[axis + 1 :]))
+        return torch.cat(cells, axis)
 
     def _edges(self) -> Tensor:
         """(count + 1,) float64, in pixels."""

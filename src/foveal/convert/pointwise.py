@@ -75,10 +75,23 @@ POINTWISE = [*_functions(_NAMES), *named(" ".join(f"__{sign}__" for sign in _SIG
 
 @rule(*POINTWISE)
 def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if len(args) == 1 and not any(isinstance(value, Tensor) for value in kwargs.values()):
+        x = args[0]
+        return wrap(plainly(func, x, **kwargs), x._look, x._kind)
+    if len(args) == 2 and not kwargs and _alike(*args):
+        return wrap(plainly(func, *args), args[0]._look, args[0]._kind)
     maps = maps_in([*args, *kwargs.values()])
     look, kind, ndim = maps[0]._look, *_shared(func, maps)
     _refuse_places(func, [*args, *kwargs.values()], kind, ndim, maps[0].shape[0])
     return wrap(plainly(func, *args, **kwargs), look, kind)
+
+
+def _alike(x: Any, y: Any) -> bool:
+    """Whether these are maps of the same places: what most sums are of."""
+    if not (isinstance(x, WindowMaps) and isinstance(y, WindowMaps)):
+        return False
+    with torch._C.DisableTorchFunctionSubclass():
+        return x._look is y._look and x._kind == y._kind and x.ndim == y.ndim
 
 
 def _shared(func: Any, maps: list[WindowMaps]) -> tuple[Kind, int]:

@@ -4,6 +4,7 @@ the windows around.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from foveal.convert.window_maps import (
     side_of,
     wrap,
 )
-from foveal.halo import halo_pad, padded_for_a_step
+from foveal.halo import filtered, halo_pad, padded_for_a_step
 from foveal.halo_table import Padding, pair
 from foveal.small_conv import conv_of_padded
 
@@ -46,7 +47,11 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     rest = [given[name] for name in CONV_DEFAULTS]
     if not x._kind.space:
         return once_a_picture(F.conv2d, x, weight, *rest)
-    step = sliding_step(weight.shape[2:], given["stride"], given["padding"], given["dilation"])
+    step = _known_step(tuple(weight.shape[2:]), given["stride"], given["padding"], given["dilation"])
+    if x._look.halo and x._kind == _PLAIN and step == _THREE and given["groups"] == 1:
+        found = plainly(filtered, bare(x), x._look.layout, weight, given["bias"])
+        if found is not None:
+            return wrap(found, x._look, _PLAIN)
     maps, _, own, cut = _ready(func, x, step, 0.0)
     one = x._look.layout.num_windows == 1 or isinstance(given["padding"], str)
     if own and (one or max(maps.shape[2:]) > 2 * max(step.stride)):
@@ -57,6 +62,10 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     result = plainly(conv_of_padded, maps, weight, given["bias"], step.stride, _two(given["dilation"]), given["groups"])
     return wrap(result, x._look, _kind(x, cut))
 
+
+_PLAIN = Kind((2, 3))
+
+_THREE = Step((3, 3), (1, 1), (1, 1), (1, 1))
 
 CONV_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
@@ -283,6 +292,17 @@ def sliding_step(kernel: Any, stride: Any, padding: Any, dilation: Any = 1, ceil
         return Step(reach, _two(stride), before, (reach[0] - 1 - before[0], reach[1] - 1 - before[1]), ceil)
     before = _two(0 if padding == "valid" else padding)
     return Step(reach, _two(stride), before, before, ceil)
+
+
+@functools.lru_cache(maxsize=1024)
+def _step_of(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Step:
+    return sliding_step(kernel, stride, padding, dilation)
+
+
+def _known_step(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Step:
+    """The same step, worked out once for all calls of a layer."""
+    given = (tuple(value) if isinstance(value, list) else value for value in (stride, padding, dilation))
+    return _step_of(kernel, *given)
 
 
 def _reach(kernel: Any, dilation: tuple[int, int]) -> tuple[int, int]:

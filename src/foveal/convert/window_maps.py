@@ -97,10 +97,7 @@ class WindowMaps(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule = RULES.get(func)
-        if rule is None:
-            rule = _rule_of_property(func)
-        return rule(func, args, kwargs or {})
+        return RULES.get(func, _refuse)(func, args, kwargs or {})
 
 
 RULES: dict[Any, Rule] = {}
@@ -132,8 +129,7 @@ def wrap(x: Tensor, look: Look, kind: Kind) -> WindowMaps:
 def bare(x: Tensor) -> Tensor:
     """The same as an ordinary tensor, to the last stride: of one row `view_as` would choose others."""
     with torch._C.DisableTorchFunctionSubclass():
-        alias: Tensor = torch.ops.aten.alias.default(x)
-        return alias
+        return x.as_subclass(Tensor)
 
 
 def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -195,13 +191,8 @@ itemsize nbytes is_nested is_mkldnn is_xpu names
 """
 
 
-def _rule_of_property(func: Any) -> Rule:
-    owner = getattr(func, "__self__", None)
-    known = getattr(func, "__name__", "") == "__get__" and getattr(owner, "__name__", "") in _PROPERTIES.split()
-    return _plain if known else _refuse
-
-
 rule(
+    *(getattr(Tensor, name).__get__ for name in _PROPERTIES.split() if hasattr(Tensor, name)),
     *named(
         "size dim numel nelement ndimension __len__ is_floating_point is_complex is_contiguous stride element_size "
         "get_device __repr__ __format__ __hash__ storage_offset data_ptr is_inference",
