@@ -59,7 +59,9 @@ def test_rounds_are_interleaved_and_the_first_not_counted() -> None:
     calls: list[str] = []
     times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 4)
     assert {name: len(values) for name, values in times.items()} == {"a": 4, "b": 4}
-    assert calls == ["a", "b", "b", "a"] * 3
+    rounds = [calls[start : start + 2] for start in range(0, len(calls), 2)]
+    assert all(sorted(one) == ["a", "b"] for one in rounds)
+    assert rounds.count(["a", "b"]) in range(1, len(rounds))  # in no fixed order
 
 
 def test_a_budget_picks_what_fits() -> None:

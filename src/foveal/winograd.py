@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.halo_table import HaloTable
 from foveal.weighted_rows import weighted_rows
@@ -64,6 +64,7 @@ def can_filter(x: Tensor, weight: Tensor) -> bool:
         and n % 2 == 0
         and len(x) * (n // 2) ** 2 >= FEWEST_TILES
         and min(weight.shape[:2]) >= FEWEST_CHANNELS
+        and isinstance(weight, nn.Parameter)  # what is made anew in each call would be transformed in each call
         and not weight.is_inference()  # whose changes cannot be told
     )
 
@@ -181,7 +182,8 @@ _KEPT: dict[int, tuple[weakref.ref[Tensor], _Kept]] = {}
 def _transformed(weight: Tensor) -> Tensor:
     """(C_out, C, 3, 3) -> (16, C, C_out), kept for as long as the weight lives and stays as it is."""
     # Writing through `.data` leaves the version as it is; a sample of values tells of any training or loading.
-    sample = weight.detach().as_strided((64,), (max(1, weight.numel() // 64),))
+    count = min(64, weight.numel())
+    sample = weight.detach().as_strided((count,), (weight.numel() // count,))
     known = _KEPT.get(id(weight))
     if known is not None and known[0]() is weight:
         kept = known[1]

@@ -301,6 +301,8 @@ def _step_of(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Step:
 
 def _known_step(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Step:
     """The same step, worked out once for all calls of a layer."""
+    if torch.compiler.is_compiling():
+        return sliding_step(kernel, stride, padding, dilation)
     given = (tuple(value) if isinstance(value, list) else value for value in (stride, padding, dilation))
     return _step_of(kernel, *given)
 

@@ -129,6 +129,9 @@ def wrap(x: Tensor, look: Look, kind: Kind) -> WindowMaps:
 def bare(x: Tensor) -> Tensor:
     """The same as an ordinary tensor, to the last stride: of one row `view_as` would choose others."""
     with torch._C.DisableTorchFunctionSubclass():
+        if torch.compiler.is_compiling():  # which cannot take the other, faster way
+            alias: Tensor = torch.ops.aten.alias.default(x)
+            return alias
         return x.as_subclass(Tensor)
 
 

@@ -1,0 +1,111 @@
+"""Convolutions with fewer multiplications: the same numbers as padding and convolving in float64."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import foveal_layouts
+from torch import nn
+from torch.nn import functional as F
+
+import foveal.winograd
+from foveal import FoveatedConv2d, Layout, Retina, foveate, halo_pad
+from foveal.halo import filtered
+
+
+@pytest.fixture(autouse=True)
+def _any_shape(monkeypatch):
+    monkeypatch.setattr(foveal.winograd, "FEWEST_TILES", 1)
+    monkeypatch.setattr(foveal.winograd, "FEWEST_CHANNELS", 1)
+
+
+def wanted(x, layout, weight, bias=None):
+    bias = None if bias is None else bias.double()
+    return F.conv2d(halo_pad(x.double(), layout, 1), weight.detach().double(), bias)
+
+
+@given(foveal_layouts(), st.sampled_from([2, 4, 6]), st.integers(0, 1 << 16), st.sampled_from([1, 3000, 1 << 21]))
+@settings(max_examples=30, deadline=None)
+def test_it_is_the_convolution_of_the_padded_maps(made, n, seed, chunk):
+    layout = made[0] if isinstance(made, tuple) else made
+    if layout.num_windows == 1:
+        return
+    torch.manual_seed(seed)
+    x = torch.randn(len(layout) * layout.num_windows, 3, n, n)
+    weight, bias = nn.Parameter(torch.randn(5, 3, 3, 3)), torch.randn(5)
+    before, foveal.winograd._CHUNK_BYTES = foveal.winograd._CHUNK_BYTES, chunk
+    try:
+        with torch.no_grad():
+            found = filtered(x, Layout.stack([layout]), weight, bias)
+    finally:
+        foveal.winograd._CHUNK_BYTES = before
+    torch.testing.assert_close(found.double(), wanted(x, layout, weight, bias), rtol=1e-5, atol=2e-5)
+
+
+def test_layers_and_converted_networks_take_this_way(monkeypatch):
+    calls = []
+    own = foveal.halo.filter_tiles
+    monkeypatch.setattr(foveal.halo, "filter_tiles", lambda *given: calls.append(1) or own(*given))
+    glimpse = Retina(16, 3)(torch.rand(2, 3, 64, 64))
+    layer, x = FoveatedConv2d(3, 4, 3, padding=1), glimpse.pixels.flatten(0, 1)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=2))
+    with torch.no_grad():
+        found, maps = layer(x, glimpse.layout), foveate(network)(glimpse)
+    assert len(calls) == 2
+    torch.testing.assert_close(
+        found.double(), wanted(x, glimpse.layout, layer.weight, layer.bias), rtol=1e-5, atol=1e-5
+    )
+    first = wanted(x, glimpse.layout, network[0].weight, network[0].bias)
+    both = F.conv2d(halo_pad(first, glimpse.layout, 1), network[1].weight.double(), network[1].bias.double(), groups=2)
+    torch.testing.assert_close(maps.flatten(0, 1).double(), both, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_other_dtypes_odd_maps_and_few_tiles_go_the_ordinary_way(monkeypatch):
+    layout = Layout.tiling(picture=(8, 8), size=4)
+    weight = nn.Parameter(torch.randn(2, 2, 3, 3))
+    assert filtered(torch.randn(4, 2, 4, 4), layout, weight, None) is None  # gradients are kept
+    with torch.no_grad():
+        assert filtered(torch.randn(4, 2, 4, 4), layout, weight, None) is not None
+        assert filtered(torch.randn(4, 2, 4, 4).double(), layout, nn.Parameter(weight.double()), None) is None
+        assert filtered(torch.randn(4, 2, 3, 3), layout, weight, None) is None
+        assert filtered(torch.randn(4, 2, 4, 4), layout, nn.Parameter(torch.randn(2, 2, 5, 5)), None) is None
+        assert filtered(torch.randn(4, 2, 4, 4), layout, weight * 1, None) is None  # a kernel of this call alone
+        monkeypatch.setattr(foveal.winograd, "FEWEST_TILES", 17)
+        assert filtered(torch.randn(4, 2, 4, 4), layout, weight, None) is None
+    with torch.inference_mode():
+        assert filtered(torch.randn(4, 2, 4, 4), layout, nn.Parameter(torch.randn(2, 2, 3, 3)), None) is None
+
+
+@pytest.mark.parametrize("change", ["in_place", "through_data", "loaded", "other_memory"])
+def test_a_changed_kernel_is_seen(change):
+    layout, x = Layout.tiling(picture=(8, 8), size=4), torch.randn(4, 2, 4, 4)
+    conv, other = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1)
+    with torch.no_grad():
+        for _ in range(2):
+            filtered(x, layout, conv.weight, None)
+        if change == "in_place":
+            conv.weight.mul_(2)
+        elif change == "through_data":
+            conv.weight.data.add_(0.1)
+        elif change == "loaded":
+            conv.load_state_dict(other.state_dict())
+        else:
+            conv.weight.data = other.weight.data
+        found = filtered(x, layout, conv.weight, None)
+    torch.testing.assert_close(found.double(), wanted(x, layout, conv.weight), rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_kept_of_a_kernel_that_is_gone():
+    layout, x = Layout.tiling(picture=(8, 8), size=4), torch.randn(4, 2, 4, 4)
+    conv = nn.Conv2d(2, 3, 3, padding=1)
+    with torch.no_grad():
+        filtered(x, layout, conv.weight, None)
+    number, gone = id(conv.weight), weakref.ref(conv.weight)
+    assert number in foveal.winograd._KEPT
+    del conv
+    gc.collect()
+    assert gone() is None
+    assert number not in foveal.winograd._KEPT
