@@ -13,9 +13,8 @@ from typing import Any
 
 import timm
 import torch
-from side_by_side import arguments, compare
+from side_by_side import arguments, compare, macs
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from foveal import Retina, foveate
 from foveal.retina import Glimpse
@@ -109,9 +108,7 @@ def narrow(network: nn.Module, repeats: int) -> None:
     count = {}
     with torch.inference_mode():
         for name, one in made.items():
-            with FlopCounterMode(display=False) as counter:
-                one(glimpse)
-            count[name] = counter.get_total_flops() / 2
+            count[name] = macs(lambda one=one: one(glimpse))  # type: ignore[misc]
         all_of_them, half = count.values()
         title = "ResNet-18, batch 8, S=64, L=3: periphery_channels=0.5, glimpse to logits"
         compare(

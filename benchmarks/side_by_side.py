@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+import foveal.winograd
 from foveal.bench import interleaved
 
 
@@ -23,6 +25,20 @@ def arguments(doc: str | None, **more: dict[str, Any]) -> argparse.Namespace:
     torch.set_num_threads(found.threads)
     torch.manual_seed(0)
     return found
+
+
+def macs(run: Callable[[], Any]) -> float:
+    """Multiply-accumulates of convolutions, linear layers and attention, counted on the running code.
+
+    All convolutions count in full, those that are computed with fewer multiplications too.
+    """
+    fewest, foveal.winograd.FEWEST_TILES = foveal.winograd.FEWEST_TILES, 1 << 62
+    try:
+        with FlopCounterMode(display=False) as counter:
+            run()
+    finally:
+        foveal.winograd.FEWEST_TILES = fewest
+    return counter.get_total_flops() / 2  # the counter counts two for each
 
 
 def compare(

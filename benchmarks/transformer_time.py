@@ -9,9 +9,8 @@ from typing import Any
 
 import timm
 import torch
-from side_by_side import arguments, compare
+from side_by_side import arguments, compare, macs
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from foveal import Retina, foveate
 
@@ -24,14 +23,10 @@ def main() -> None:
     pictures = torch.rand(8, 3, 224, 224)
     retina = Retina(64, 3, enlarge=True)
     glimpse = retina(pictures)
-    macs = []
     with torch.inference_mode():
-        for run in (lambda: network(pictures), lambda: fovea(glimpse)):
-            with FlopCounterMode(display=False) as counter:
-                run()
-            macs.append(counter.get_total_flops() / 2)
+        counted = [macs(lambda: network(pictures)), macs(lambda: fovea(glimpse))]
         tokens = int(glimpse.layout.tokens(4)[1][0].sum())
-        print(f"tokens {tokens} of 196, MACs {macs[1] / 1e6:.0f} M of {macs[0] / 1e6:.0f} M")
+        print(f"tokens {tokens} of 196, MACs {counted[1] / 1e6:.0f} M of {counted[0] / 1e6:.0f} M")
         compare(
             "ViT-Ti/16, batch 8, 224 px, to logits",
             {
@@ -41,7 +36,7 @@ def main() -> None:
                 "resized to 96 px (36 tokens)": lambda: small(F.interpolate(pictures, (96, 96), **smooth)),
             },
             given.repeats,
-            {"fovea, from glimpse": macs[0] / macs[1], "fovea, from picture": macs[0] / macs[1]},
+            {"fovea, from glimpse": counted[0] / counted[1], "fovea, from picture": counted[0] / counted[1]},
         )
 
 

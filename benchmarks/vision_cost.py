@@ -1,6 +1,6 @@
 """What the vision side costs: the default look against its dense twin, from picture to tokens, in one run.
 
-    python benchmarks/vision_cost.py [--repeats 30] [--threads 2]
+    python benchmarks/vision_cost.py [--repeats 21] [--threads 2]
 
 Prints MACs (multiply-accumulates of convolutions, linear layers and attention, counted on the running code) and wall
 time, the two interleaved, medians with the middle half of the measurements. Where the fovea loses, it says so.
@@ -8,48 +8,26 @@ time, the two interleaved, medians with the middle half of the measurements. Whe
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from side_by_side import arguments, macs
 
 from foveal import Retina
+from foveal.bench import interleaved
 from foveal.models import MultiModalTransformer, MultiModalTransformerConfig
 from foveal.models.processing import MEAN, STD
 from foveal.retina import Glimpse
 
 
-def macs(run: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 2  # the counter counts two for each multiply-accumulate
-
-
-def measure(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every run, interleaved, the first three of each not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 3):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if repeat >= 3:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-@torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--backbone", default="small")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    model = MultiModalTransformer(MultiModalTransformerConfig(backbone=arguments.backbone)).eval()
+    given = arguments(__doc__, backbone={"default": "small"})
+    model = MultiModalTransformer(MultiModalTransformerConfig(backbone=given.backbone)).eval()
+    with torch.inference_mode():
+        measure(model, given.repeats)
+
+
+def measure(model: MultiModalTransformer, repeats: int) -> None:
     looks = {
         "fovea": Retina(64, 3, mean=MEAN, std=STD, enlarge=True),
         "dense": Retina(224, 1, mean=MEAN, std=STD, enlarge=True),
@@ -73,7 +51,7 @@ def main() -> None:
             return model.encoder.look(glimpses[name])
 
         for part, run in (("ms, picture to tokens", from_pictures), ("ms, glimpse to tokens", from_glimpse)):
-            seconds = measure({name: lambda name=name, run=run: run(name) for name in looks}, arguments.repeats)  # type: ignore[misc]
+            seconds = interleaved({name: lambda name=name, run=run: run(name) for name in looks}, repeats)  # type: ignore[misc]
             middle = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
             spread = {name: statistics.quantiles(values, n=4) for name, values in seconds.items()}
             ratio = middle["fovea"] / middle["dense"]
