@@ -48,7 +48,7 @@ def test_it_is_the_convolution_of_the_padded_maps(made, n, seed, chunk):
 def test_layers_and_converted_networks_take_this_way(monkeypatch):
     calls = []
     own = foveal.halo.filter_tiles
-    monkeypatch.setattr(foveal.halo, "filter_tiles", lambda *given: calls.append(1) or own(*given))
+    monkeypatch.setattr(foveal.halo, "filter_tiles", lambda *a, **k: calls.append(1) or own(*a, **k))
     glimpse = Retina(16, 3)(torch.rand(2, 3, 64, 64))
     layer, x = FoveatedConv2d(3, 4, 3, padding=1), glimpse.pixels.flatten(0, 1)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=2))
@@ -109,3 +109,15 @@ def test_nothing_is_kept_of_a_kernel_that_is_gone():
     gc.collect()
     assert gone() is None
     assert number not in foveal.winograd._KEPT
+
+
+def test_a_narrow_periphery_takes_this_way_too(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1, bias=False)).eval()
+    made, glimpse = foveate(network, periphery_channels=0.5), Retina(16, 3)(torch.rand(2, 3, 64, 64))
+    with torch.no_grad():
+        found = made(glimpse)
+        monkeypatch.setattr(foveal.winograd, "FEWEST_TILES", 1 << 40)
+        plain = made(glimpse)
+    assert not torch.equal(found, plain)  # another way was taken
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
+    assert not found[:, 1:, 3:].any()

@@ -98,14 +98,15 @@ def padded_for_a_step(x: Tensor, layout: Layout, padding: int | Padding, value: 
 
 def filtered(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """A 3 x 3 convolution of stride 1 with its halo, where there is a faster way than padding; else None."""
-    if layout.num_windows == 1 or weight.shape[2:] != (3, 3) or not can_filter(x, weight):
+    if layout.num_windows == 1 or weight.shape[2:] != (3, 3) or not can_filter(x, weight, x.shape[-1]):
         return None
     batch, (n, channels) = _batch_of(x, layout), (x.shape[-1], max(weight.shape[:2]))
 
     def compute() -> list[TileTable]:
         return tile_tables(_known_table(x, layout, (1, 1, 1, 1), batch), len(x), n, channels)
 
-    return filter_tiles(x, layout.remembered(("tiles", n, channels, batch), compute), weight, bias)
+    tables = layout.remembered(("tiles", n, channels, batch), compute)
+    return filter_tiles(x, tables, weight, bias, n=n)
 
 
 def fill(x: Tensor, table: HaloTable, padding: Padding, value: float = 0.0) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +48,14 @@ class TileTable:
     sign: Tensor
 
 
-def can_filter(x: Tensor, weight: Tensor) -> bool:
+def can_filter(x: Tensor, weight: Tensor, n: int) -> bool:
     """Whether this is faster for a 3 x 3 convolution of stride 1, by what was measured, on CPUs, without gradients.
 
     Args:
-        x: (N, C, n, n).
+        x: (N, C, ...), the maps, padded or not.
         weight: (C_out, C, 3, 3).
+        n: cells along a map's side, without a rim.
     """
-    n = x.shape[-1]
     return (
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
@@ -69,17 +69,17 @@ def can_filter(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def tile_tables(halo: HaloTable, windows: int, n: int, channels: int) -> list[TileTable]:
+def tile_tables(halo: HaloTable | None, windows: int, n: int, channels: int) -> list[TileTable]:
     """The tables of all windows, a few windows at a time.
 
     Args:
-        halo: of a rim of 1 around maps of n x n cells.
+        halo: of a rim of 1 around maps of n x n cells; None where the maps that will come have their rims already.
         windows: N, of the whole batch.
         n: even.
         channels: of the maps; the more there are, the fewer windows are taken at a time.
     """
     side, tiles = n + 2, (n // 2) ** 2
-    first, count, source, weight = _sources(halo, windows, n)
+    first, count, source, weight = _padded_sources(windows, n) if halo is None else _sources(halo, windows, n)
     cells, signs = _patches(n)  # (16, tiles, 4) in a padded window, (16, 1, 4)
     back, sign = _back(n)  # (n * n, 9): place among the 16, tile; (n * n, 9)
     at_once = max(1, _CHUNK_BYTES // (16 * tiles * channels * 4))
@@ -107,17 +107,22 @@ def tile_tables(halo: HaloTable, windows: int, n: int, channels: int) -> list[Ti
     return tables
 
 
-def filter_tiles(x: Tensor, tables: list[TileTable], weight: Tensor, bias: Tensor | None) -> Tensor:
+def filter_tiles(
+    x: Tensor, tables: list[TileTable], weight: Tensor, bias: Tensor | None, *, n: int, narrow: int | None = None
+) -> Tensor:
     """The convolution: (N, C, n, n) -> (N, C_out, n, n), in channels-last memory.
 
     Args:
-        x: maps without their rims; channels-last memory is fastest.
+        x: maps, with their rims if the tables are for such; channels-last memory is fastest. Of fewer channels than
+            the kernel takes they are the leading ones.
         tables: of their windows.
         weight: (C_out, C, 3, 3).
-        bias: (C_out,).
+        bias: (C_out,), or as many as are computed.
+        n: cells along a map's side, without a rim.
+        narrow: compute only so many of the channels, the leading ones.
     """
     rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    kernels = _transformed(weight)
+    kernels = _transformed(weight)[:, : x.shape[1], :narrow]
     parts = []
     for table in tables:
         tiles = weighted_rows(rows, table.index, table.weight, table.offsets)  # (16 * M, C)
@@ -125,7 +130,19 @@ def filter_tiles(x: Tensor, tables: list[TileTable], weight: Tensor, bias: Tenso
         parts.append(weighted_rows(products, table.back, table.sign))
     cells = parts[0] if len(parts) == 1 else torch.cat(parts)
     cells = cells if bias is None else cells.add_(bias)
-    return cells.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+    return cells.view(len(x), n, n, -1).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=256)
+def padded_tables(windows: int, n: int, channels: int) -> list[TileTable]:
+    """The tables of maps that have their rims already; they are the same for all layouts."""
+    with torch.inference_mode(False):
+        return tile_tables(None, windows, n, channels)
+
+
+def _padded_sources(windows: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    cells = torch.arange(windows * (n + 2) ** 2)
+    return cells, torch.ones_like(cells), cells, torch.ones(len(cells), dtype=torch.float64)
 
 
 def _sources(halo: HaloTable, windows: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

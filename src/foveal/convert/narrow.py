@@ -21,7 +21,7 @@ from foveal.blocks.slim import narrow_channels, split_halo
 from foveal.convert.extent import Step
 from foveal.convert.norms import kept_cells
 from foveal.convert.pointwise import POINTWISE
-from foveal.convert.sliding import CONV_DEFAULTS, counted, sliding_step
+from foveal.convert.sliding import CONV_DEFAULTS, THREE, counted, sliding_step
 from foveal.convert.window_maps import (
     NO_RIM,
     RULES,
@@ -39,6 +39,7 @@ from foveal.convert.window_maps import (
     repeat,
     wrap,
 )
+from foveal.winograd import can_filter, filter_tiles, padded_tables
 
 Ranges = tuple[tuple[int, int], ...]
 """Which of a layer's channels the periphery holds, from and to."""
@@ -200,9 +201,18 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     narrow_bias = None if bias is None else _take(bias, 0, held).to(x._periphery.dtype)
     face, rest, padding = _padded(func, x, step, 0.0)
     stride, dilation = given["stride"], given["dilation"]
+    fast = step == THREE and not padding and groups == 1 and x._held[0][0] == 0 and len(x._held) == 1
+    n, outputs = x.shape[-1], held[0][1]
+
+    def both(part: Tensor, kernel: Tensor, shift: Tensor | None, groups: int, narrow: int | None) -> Tensor:
+        if fast and can_filter(part, weight, n):
+            tables = padded_tables(len(part), n, max(part.shape[1], outputs))
+            return filter_tiles(part, tables, weight, shift, n=n, narrow=narrow)
+        return F.conv2d(part, kernel, shift, stride, padding, dilation, groups)
+
     return _wrap(
-        F.conv2d(face, weight, bias, stride, padding, dilation, groups),
-        F.conv2d(rest, narrow.to(rest.dtype), narrow_bias, stride, padding, dilation, slice_groups),
+        both(face, weight, bias, groups, None),
+        both(rest, narrow.to(rest.dtype), narrow_bias, slice_groups, outputs),
         x._look,
         x._kind,
         held,

@@ -48,7 +48,7 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not x._kind.space:
         return once_a_picture(F.conv2d, x, weight, *rest)
     step = _known_step(tuple(weight.shape[2:]), given["stride"], given["padding"], given["dilation"])
-    if x._look.halo and x._kind == _PLAIN and step == _THREE and given["groups"] == 1:
+    if x._look.halo and x._kind == _PLAIN and step == THREE and given["groups"] == 1:
         found = plainly(filtered, bare(x), x._look.layout, weight, given["bias"])
         if found is not None:
             return wrap(found, x._look, _PLAIN)
@@ -65,7 +65,8 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 _PLAIN = Kind((2, 3))
 
-_THREE = Step((3, 3), (1, 1), (1, 1), (1, 1))
+THREE = Step((3, 3), (1, 1), (1, 1), (1, 1))
+"""The step of the most usual convolution: 3 x 3, stride 1, padding 1."""
 
 CONV_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
