@@ -22,6 +22,7 @@ PUBLIC = {
     "foveate",
     "halo_pad",
     "open_picture",
+    "planned",
     "unfoveate",
 }
 

@@ -7,6 +7,7 @@ from foveal.describe import describe  # by name, so that the function stands bef
 
 if TYPE_CHECKING:
     from foveal.convert.foveate import foveate
+    from foveal.convert.planned import planned
     from foveal.convert.unfoveate import unfoveate
     from foveal.convert.window_maps import UnsupportedModule
     from foveal.halo import FoveatedAvgPool2d, FoveatedConv2d, FoveatedMaxPool2d, halo_pad
@@ -31,6 +32,7 @@ __all__ = [
     "foveate",
     "halo_pad",
     "open_picture",
+    "planned",
     "unfoveate",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "foveate": "foveal.convert.foveate",
     "halo_pad": "foveal.halo",
     "open_picture": "foveal.picture",
+    "planned": "foveal.convert.planned",
     "unfoveate": "foveal.convert.unfoveate",
 }
 

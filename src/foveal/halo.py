@@ -98,15 +98,30 @@ def padded_for_a_step(x: Tensor, layout: Layout, padding: int | Padding, value: 
 
 def filtered(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """A 3 x 3 convolution of stride 1 with its halo, where there is a faster way than padding; else None."""
-    if layout.num_windows == 1 or weight.shape[2:] != (3, 3) or not can_filter(x, weight, x.shape[-1]):
+    if layout.num_windows == 1 or weight.shape[2:] != (3, 3):
         return None
     batch, (n, channels) = _batch_of(x, layout), (x.shape[-1], max(weight.shape[:2]))
+    if torch.compiler.is_compiling():
+        return _filtered_as_planned(x, layout, weight, bias, ("tiles", n, channels, batch))
+    if not can_filter(x, weight, n):
+        return None
 
     def compute() -> list[TileTable]:
         return tile_tables(_known_table(x, layout, (1, 1, 1, 1), batch), len(x), n, channels)
 
     tables = layout.remembered(("tiles", n, channels, batch), compute)
     return filter_tiles(x, tables, weight, bias, n=n)
+
+
+def _filtered_as_planned(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None, key: Any) -> Tensor | None:
+    """The same in a traced graph, by tables and transformed kernels that were worked out before; see `planned`."""
+    tables = layout.remembered(key, lambda: None)
+    if tables is None or torch.is_grad_enabled():
+        return None
+    for own, kernels in layout.remembered("kernels", lambda: ()):
+        if own is weight:
+            return filter_tiles(x, tables, weight, bias, n=x.shape[-1], kernels=kernels)
+    return None
 
 
 def fill(x: Tensor, table: HaloTable, padding: Padding, value: float = 0.0) -> Tensor:

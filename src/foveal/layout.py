@@ -274,13 +274,21 @@ class Layout:
         must not outlive its graph.
         """
         if torch.compiler.is_compiling():
-            return compute()
+            fixed = self._memo.get("fixed")
+            return fixed[key] if fixed is not None and key in fixed else compute()
         known = self._known()
         if key not in known:
             # Ordinary tensors, also while inference runs: a later training step may look through the same layout.
             with torch.inference_mode(False), torch.no_grad():
                 known[key] = compute()
         return known[key]
+
+    def fixed(self, **more: Any) -> Layout:
+        """The same layout, of which traced graphs hold all that is remembered so far, and `more`, as constants."""
+        made = Layout(self.size, self.origins, self.levels, self.pictures, self.fixations, self.valid)
+        made._memo["known"] = self._known()
+        made._memo["fixed"] = {**self._known(), **more}
+        return made
 
     def _known(self) -> dict[Any, Any]:
         """What has been worked out, shared among layouts of the same few windows."""

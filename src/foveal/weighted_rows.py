@@ -27,7 +27,9 @@ def weighted_rows(rows: Tensor, index: Tensor, weight: Tensor, offsets: Tensor |
     """
     if offsets is None:
         count, each = index.shape
-        offsets = _starts(count, each, index.device)
+        traced = torch.compiler.is_compiling()
+        starts = torch.arange(0, count * each, each, device=index.device) if traced else None
+        offsets = _starts(count, each, index.device) if starts is None else starts
         index, weight = index.reshape(-1), weight.reshape(-1)
     # `F.embedding_bag` makes the offsets anew in each call, and that takes longer than a small rim itself.
     found: Tensor = torch.embedding_bag(rows, index, offsets, False, 0, False, weight)[0]

@@ -9,6 +9,7 @@ network's large maps are bound by memory in the gathers; the few cells of window
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -69,6 +70,15 @@ def can_filter(x: Tensor, weight: Tensor, n: int) -> bool:
     )
 
 
+def kernels_known(weights: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Those of these kernels that have been used here lately, each with its transform."""
+    return [
+        (weight, known[1].kernels)
+        for weight in weights
+        if (known := _KEPT.get(id(weight))) is not None and known[0]() is weight
+    ]
+
+
 def tile_tables(halo: HaloTable | None, windows: int, n: int, channels: int) -> list[TileTable]:
     """The tables of all windows, a few windows at a time.
 
@@ -108,7 +118,14 @@ def tile_tables(halo: HaloTable | None, windows: int, n: int, channels: int) -> 
 
 
 def filter_tiles(
-    x: Tensor, tables: list[TileTable], weight: Tensor, bias: Tensor | None, *, n: int, narrow: int | None = None
+    x: Tensor,
+    tables: list[TileTable],
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    n: int,
+    narrow: int | None = None,
+    kernels: Tensor | None = None,
 ) -> Tensor:
     """The convolution: (N, C, n, n) -> (N, C_out, n, n), in channels-last memory.
 
@@ -120,9 +137,10 @@ def filter_tiles(
         bias: (C_out,), or as many as are computed.
         n: cells along a map's side, without a rim.
         narrow: compute only so many of the channels, the leading ones.
+        kernels: the kernel's transform, where it is at hand.
     """
     rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    kernels = _transformed(weight)[:, : x.shape[1], :narrow]
+    kernels = (_transformed(weight) if kernels is None else kernels)[:, : x.shape[1], :narrow]
     parts = []
     for table in tables:
         tiles = weighted_rows(rows, table.index, table.weight, table.offsets)  # (16 * M, C)

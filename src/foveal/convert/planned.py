@@ -1,0 +1,67 @@
+"""A network for glimpses of one layout alone: what follows from the layout is worked out once, before.
+
+For compilers and exporters. A graph that is to serve any layout has to hold the geometry itself, and computes it anew
+in each call; the graph of a planned network holds the tables as constants.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.retina import Glimpse
+from foveal.winograd import kernels_known
+
+
+class Planned(nn.Module):
+    """A network that takes the pixels of glimpses of one layout, (B, K, C, S, S); made by `planned`."""
+
+    def __init__(self, network: nn.Module, glimpse: Glimpse) -> None:
+        super().__init__()
+        self.network, self.shape = network, tuple(glimpse.pixels.shape)
+        modes = [(module, module.training) for module in network.modules()]
+        network.eval()
+        try:
+            with torch.no_grad():
+                network(glimpse)  # works out and keeps what follows from the layout
+        finally:
+            for module, training in modes:
+                module.training = training
+        self.layout = glimpse.layout.fixed(kernels=kernels_known(network.parameters()))
+
+    def forward(self, pixels: Tensor) -> Any:
+        """What the network returns for a glimpse of these pixels.
+
+        Args:
+            pixels: (B, K, C, S, S), as those that the network was planned for.
+
+        Raises:
+            ValueError: for pixels of another shape.
+        """
+        if tuple(pixels.shape) != self.shape:
+            raise ValueError(f"pixels have shape {tuple(pixels.shape)}; this network was planned for {self.shape}")
+        return self.network(Glimpse(pixels, self.layout))
+
+
+def planned(network: nn.Module, glimpse: Glimpse) -> Planned:
+    """Fixes the layout of a foveated network, so that a compiled or exported graph need not work it out.
+
+    A graph without gradients also holds some kernels in a transformed shape, as they are now: compile anew when the
+    weights change.
+
+    Args:
+        network: made by `foveate`, or any that takes a glimpse.
+        glimpse: whose layout, and number of pictures, it will be for; the values of its pixels do not matter.
+
+    Returns:
+        A network of pixels alone, which shares the given one's weights.
+
+    Example:
+        >>> retina = Retina(size=64, levels=3)
+        >>> network = planned(foveate(torchvision.models.resnet18().eval()), retina(torch.rand(3, 256, 256)))
+        >>> fast = torch.compile(network, options={"freezing": True})  # call it without gradients
+        >>> fast(retina(picture).pixels)  # doctest: +SKIP
+    """
+    return Planned(network, glimpse)
