@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.halo_table import pair
+from foveal.weighted_rows import weighted_rows
+
+_AT_ONCE = 1 << 20  # numbers
 
 
 class TileSparseConv2d(nn.Conv2d):
@@ -127,31 +130,34 @@ class TileSparseConv2d(nn.Conv2d):
             return self._soft(x, flat, count, rows, columns)
         ranked = flat if given or not self.training else flat + _gumbel(flat) * flat.std(1, keepdim=True)
         best = ranked.topk(count, sorted=False).indices
-        return self._on_tiles(x, flat, best, rows, columns)
+        return self._on_tiles(x, flat, best, columns)
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, ceil(H / tile), ceil(W / tile)): what the gate thinks of each tile."""
-        means = F.avg_pool2d(x.abs(), self.tile, ceil_mode=True)
+        # Some pictures at a time: magnitudes of all of them would be as large as the map itself, in fresh memory.
+        few = max(1, _AT_ONCE // x[0].numel()) if len(x) else 1
+        means = torch.cat([F.avg_pool2d(part.abs(), self.tile, ceil_mode=True) for part in x.split(few)])
         return self.gate(means.movedim(1, -1)).squeeze(-1)
 
-    def _on_tiles(self, x: Tensor, flat: Tensor, best: Tensor, rows: int, columns: int) -> Tensor:
+    def _on_tiles(self, x: Tensor, flat: Tensor, best: Tensor, columns: int) -> Tensor:
         assert not isinstance(self.padding, str)
-        tile, (below, beside) = self.tile, pair(self.padding)
         height, width = x.shape[2:]
-        padding = (beside, columns * tile - width + beside, below, rows * tile - height + below)
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *padding))  # (B, H', W', C), contiguous where x is channels-last
-        views = padded.unfold(1, tile + 2 * below, tile).unfold(2, tile + 2 * beside, tile)  # (B, Y, X, C, h, w)
-        sample = torch.arange(len(x), device=x.device)[:, None].expand_as(best).flatten()
-        row, column = (best // columns).flatten(), (best % columns).flatten()
-        tiles = views.permute(0, 1, 2, 4, 5, 3)[sample, row, column].permute(0, 3, 1, 2)
+        corners = (best // columns * self.tile, best % columns * self.tile)
+        tall, wide = (self.tile + 2 * rim for rim in pair(self.padding))
+        read, inside = _cells(corners, (height, width), (tall, wide), pair(self.padding))
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view of channels-last memory
+        tiles = weighted_rows(rows, read[:, None], inside.to(x.dtype)[:, None])  # 0 beside the map
+        tiles = tiles.view(-1, tall, wide, x.shape[1]).permute(0, 3, 1, 2)
         result = F.conv2d(tiles, self.weight, self.bias, 1, 0, self.dilation, self.groups)
         if self.training:
             worth = flat.gather(1, best).flatten().sigmoid()
             result = result * (1 + worth - worth.detach())[:, None, None, None]
-        whole = result.new_zeros(len(x), rows * tile, columns * tile, self.out_channels)
-        places = whole.view(len(x), rows, tile, columns, tile, -1).permute(0, 1, 3, 2, 4, 5)
-        places[sample, row, column] = result.permute(0, 2, 3, 1)
-        return whole[:, :height, :width].permute(0, 3, 1, 2)
+        written, inside = _cells(corners, (height, width), (self.tile, self.tile), (0, 0))
+        values = result.permute(0, 2, 3, 1).reshape(-1, self.out_channels)
+        if height % self.tile or width % self.tile:
+            written, values = written[inside], values[inside]
+        whole = values.new_zeros(len(x) * height * width, self.out_channels).index_copy_(0, written, values)
+        return whole.view(len(x), height, width, -1).permute(0, 3, 1, 2)
 
     def _soft(self, x: Tensor, flat: Tensor, count: int, rows: int, columns: int) -> Tensor:
         ranked = flat.topk(count + 1).values
@@ -164,6 +170,27 @@ class TileSparseConv2d(nn.Conv2d):
     def extra_repr(self) -> str:
         """What stands in its printed form."""
         return f"{super().extra_repr()}, tile={self.tile}, keep={self.keep}"
+
+
+def _cells(
+    corners: tuple[Tensor, Tensor], sides: tuple[int, int], window: tuple[int, int], rim: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """The cells of windows at these corners, as rows of all maps one after the other, and which lie in a map.
+
+    Args:
+        corners: (B, M) twice, y and x.
+        sides: of a map, in cells.
+        window: its sides, in cells, `rim` of them before the corner.
+    """
+    batch = corners[0].shape[0]
+    places, held = [], []
+    for corner, side, cells, before in zip(corners, sides, window, rim, strict=True):
+        place = corner[..., None] + torch.arange(-before, cells - before, device=corner.device)  # (B, M, cells)
+        places.append(place.clamp(0, side - 1))
+        held.append((place >= 0) & (place < side))
+    first = torch.arange(batch, device=corners[0].device)[:, None, None, None] * (sides[0] * sides[1])
+    index = first + places[0][..., :, None] * sides[1] + places[1][..., None, :]
+    return index.flatten(), (held[0][..., :, None] & held[1][..., None, :]).flatten()
 
 
 def _gumbel(like: Tensor) -> Tensor:

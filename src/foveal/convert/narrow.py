@@ -39,6 +39,8 @@ from foveal.convert.window_maps import (
     repeat,
     wrap,
 )
+from foveal.halo_table import pair
+from foveal.small_conv import conv_of_padded
 from foveal.winograd import can_filter, filter_tiles, padded_tables
 
 Ranges = tuple[tuple[int, int], ...]
@@ -208,7 +210,9 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if fast and can_filter(part, weight, n):
             tables = padded_tables(len(part), n, max(part.shape[1], outputs))
             return filter_tiles(part, tables, weight, shift, n=n, narrow=narrow)
-        return F.conv2d(part, kernel, shift, stride, padding, dilation, groups)
+        if padding:
+            return F.conv2d(part, kernel, shift, stride, padding, dilation, groups)
+        return conv_of_padded(part, kernel, shift, step.stride, pair(dilation), groups)
 
     return _wrap(
         both(face, weight, bias, groups, None),
