@@ -13,10 +13,11 @@ from typing import Any
 
 import timm
 import torch
+import torch._inductor.config
 from side_by_side import arguments, compare, macs
 from torch import nn
 
-from foveal import Retina, foveate
+from foveal import Retina, foveate, planned
 from foveal.retina import Glimpse
 
 
@@ -74,24 +75,27 @@ def backward(network: nn.Module, repeats: int) -> None:
 
 
 def large(network: nn.Module, repeats: int, compiled: bool) -> None:
-    picture = torch.rand(1, 3, 1024, 1024).contiguous(memory_format=torch.channels_last)
-    retina = Retina(64, 5)
+    pixels = torch.rand(1, 3, 1024, 1024)
+    picture, retina = pixels.contiguous(memory_format=torch.channels_last), Retina(64, 5)  # each as it likes it best
     halo, bare = foveate(network), foveate(network, halo=False)
     runs = {
         "dense": lambda: network.forward_features(picture),  # type: ignore[operator]
-        "fovea": lambda: halo.forward_features(retina(picture)),
-        "fovea without halo": lambda: bare.forward_features(retina(picture)),
-        "floor: windows as a plain batch": lambda: on_windows(network, retina(picture)),
+        "fovea": lambda: halo.forward_features(retina(pixels)),
+        "fovea without halo": lambda: bare.forward_features(retina(pixels)),
+        "floor: windows as a plain batch": lambda: on_windows(network, retina(pixels)),
     }
     if compiled:
-        fast, fast_bare, fast_dense = (torch.compile(made, fullgraph=True) for made in (halo, bare, network))
+        glimpse = retina(pixels)
+        fast, fast_bare, fast_dense = map(torch.compile, (planned(halo, glimpse), planned(bare, glimpse), network))
+        with torch.no_grad(), torch._inductor.config.patch(freezing=True):  # as an option of compile it freezes less
+            fast(glimpse.pixels), fast_bare(glimpse.pixels), fast_dense(picture)
         runs |= {
             "dense, compiled": lambda: fast_dense(picture),
-            "fovea, compiled": lambda: fast(retina(picture)),
-            "fovea without halo, compiled": lambda: fast_bare(retina(picture)),
+            "fovea, compiled": lambda: fast(retina(pixels).pixels),
+            "fovea without halo, compiled": lambda: fast_bare(retina(pixels).pixels),
         }
     ideal = 1024**2 / (5 * 64**2)
-    with torch.inference_mode():
+    with torch.no_grad():
         middle = compare(
             "ResNet-18, batch 1, 1024 px, S=64, L=5: picture to features, the retina included",
             runs,

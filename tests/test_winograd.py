@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import foveal.winograd
 from foveal import FoveatedConv2d, Layout, Retina, foveate, halo_pad
 from foveal.halo import filtered
+from foveal.models import CenterFocusCNN
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +122,15 @@ def test_a_narrow_periphery_takes_this_way_too(monkeypatch):
     assert not torch.equal(found, plain)  # another way was taken
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
     assert not found[:, 1:, 3:].any()
+
+
+def test_so_does_our_own_backbone_with_a_narrow_periphery(monkeypatch):
+    torch.manual_seed(0)
+    network = CenterFocusCNN("nano", periphery_channels=0.5).eval()
+    glimpse = Retina(32, 3)(torch.rand(2, 3, 128, 100), torch.tensor([[0.2, 0.8], [0.5, 0.5]]))
+    with torch.no_grad():
+        found = network(glimpse)
+        monkeypatch.setattr(foveal.winograd, "FEWEST_TILES", 1 << 40)
+        plain = network(glimpse)
+    assert not torch.equal(found, plain)
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)

@@ -79,7 +79,9 @@ def kernels_known(weights: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def tile_tables(halo: HaloTable | None, windows: int, n: int, channels: int) -> list[TileTable]:
+def tile_tables(
+    halo: HaloTable | None, windows: int, n: int, channels: int, *, rim_alone: bool = False
+) -> list[TileTable]:
     """The tables of all windows, a few windows at a time.
 
     Args:
@@ -87,9 +89,12 @@ def tile_tables(halo: HaloTable | None, windows: int, n: int, channels: int) -> 
         windows: N, of the whole batch.
         n: even.
         channels: of the maps; the more there are, the fewer windows are taken at a time.
+        rim_alone: leave the windows' own cells out, for a halo that is read from other maps.
     """
     side, tiles = n + 2, (n // 2) ** 2
-    first, count, source, weight = _padded_sources(windows, n) if halo is None else _sources(halo, windows, n)
+    first, count, source, weight = (
+        _padded_sources(windows, n) if halo is None else _sources(halo, windows, n, rim_alone)
+    )
     cells, signs = _patches(n)  # (16, tiles, 4) in a padded window, (16, 1, 4)
     back, sign = _back(n)  # (n * n, 9): place among the 16, tile; (n * n, 9)
     at_once = max(1, _CHUNK_BYTES // (16 * tiles * channels * 4))
@@ -126,6 +131,7 @@ def filter_tiles(
     n: int,
     narrow: int | None = None,
     kernels: Tensor | None = None,
+    beside: tuple[Tensor, list[TileTable]] | None = None,
 ) -> Tensor:
     """The convolution: (N, C, n, n) -> (N, C_out, n, n), in channels-last memory.
 
@@ -138,12 +144,17 @@ def filter_tiles(
         n: cells along a map's side, without a rim.
         narrow: compute only so many of the channels, the leading ones.
         kernels: the kernel's transform, where it is at hand.
+        beside: other maps, of the leading channels, that part of the halo is read from, and the tables for that.
     """
     rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
     kernels = (_transformed(weight) if kernels is None else kernels)[:, : x.shape[1], :narrow]
+    others = None if beside is None else beside[0].permute(0, 2, 3, 1).reshape(-1, beside[0].shape[1])
     parts = []
-    for table in tables:
+    for number, table in enumerate(tables):
         tiles = weighted_rows(rows, table.index, table.weight, table.offsets)  # (16 * M, C)
+        if beside is not None and others is not None:
+            other = beside[1][number]
+            tiles[:, : others.shape[1]] += weighted_rows(others, other.index, other.weight, other.offsets)
         products = torch.bmm(tiles.view(16, table.tiles, -1), kernels).flatten(0, 1)
         parts.append(weighted_rows(products, table.back, table.sign))
     cells = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -163,11 +174,11 @@ def _padded_sources(windows: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tenso
     return cells, torch.ones_like(cells), cells, torch.ones(len(cells), dtype=torch.float64)
 
 
-def _sources(halo: HaloTable, windows: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _sources(halo: HaloTable, windows: int, n: int, rim_alone: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For each cell of the padded maps: where its sources begin, how many; then the sources and their weights."""
     side = n + 2
     padded = torch.arange(windows * side * side).view(windows, side, side)
-    inside = padded[:, 1:-1, 1:-1].flatten()
+    inside = padded[:, 1:-1, 1:-1].flatten()[: 0 if rim_alone else None]
     held = halo.weight != 0
     number = held.sum(1)
     count = torch.zeros(padded.numel(), dtype=torch.int64)

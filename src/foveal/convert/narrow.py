@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.blocks.kept_norm import batch_norm_kept
-from foveal.blocks.slim import narrow_channels, split_halo
+from foveal.blocks.slim import narrow_channels, split_filtered, split_halo
 from foveal.convert.extent import Step
 from foveal.convert.norms import kept_cells
 from foveal.convert.pointwise import POINTWISE
@@ -201,9 +201,14 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     narrow, held, slice_groups = _narrowed(weight, groups, x)
     bias = given["bias"]
     narrow_bias = None if bias is None else _take(bias, 0, held).to(x._periphery.dtype)
+    leading = groups == 1 and len(x._held) == 1 and x._held[0][0] == 0
+    if step == THREE and x._look.halo and leading:
+        found = split_filtered(bare(x), x._rest, x._look.layout, weight, bias, held[0][1])
+        if found is not None:
+            return _wrap(*found, x._look, x._kind, held, x._periphery)
     face, rest, padding = _padded(func, x, step, 0.0)
     stride, dilation = given["stride"], given["dilation"]
-    fast = step == THREE and not padding and groups == 1 and x._held[0][0] == 0 and len(x._held) == 1
+    fast = step == THREE and not padding and leading
     n, outputs = x.shape[-1], held[0][1]
 
     def both(part: Tensor, kernel: Tensor, shift: Tensor | None, groups: int, narrow: int | None) -> Tensor:

@@ -61,7 +61,8 @@ def planned(network: nn.Module, glimpse: Glimpse) -> Planned:
     Example:
         >>> retina = Retina(size=64, levels=3)
         >>> network = planned(foveate(torchvision.models.resnet18().eval()), retina(torch.rand(3, 256, 256)))
-        >>> fast = torch.compile(network, options={"freezing": True})  # call it without gradients
-        >>> fast(retina(picture).pixels)  # doctest: +SKIP
+        >>> fast = torch.compile(network)
+        >>> with torch.no_grad(), torch._inductor.config.patch(freezing=True):  # norms go into the kernels
+        ...     fast(retina(picture).pixels)  # doctest: +SKIP
     """
     return Planned(network, glimpse)
