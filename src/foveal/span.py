@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from foveal.weighted_rows import weighted_rows
 
 _SLACK = 1e-9  # pixels; what rounding may add to an edge that should lie between two of them
 
@@ -55,15 +57,11 @@ class Span:
         """
         if self.step == round(self.step) and self.start == math.floor(self.start):
             return self._average_whole(x, axis)
-        edges = self._edges().clamp(max=self.side)
-        low, high = edges[:-1, None], edges[1:, None]
-        pixel = low.floor() + torch.arange(math.ceil(self.step - _SLACK) + 1)
-        share = (torch.minimum(high, pixel + 1) - torch.maximum(low, pixel)).clamp(min=0)
-        share = (share / share.sum(1, keepdim=True).clamp(min=1e-12)).to(x)
-        index = (pixel.long() - self.first).clamp(0, x.shape[axis] - 1).to(x.device)
+        index, share = _taps(self.start, self.step, self.cells.start, self.cells.stop, self.side)
+        index = index.clamp(max=self.first + x.shape[axis] - 1) - self.first
         # One fused pass over the pixels: no copy of them for every tap is made.
         rows = x.movedim(axis, 0)
-        cells = F.embedding_bag(index, rows.reshape(len(rows), -1), per_sample_weights=share, mode="sum")
+        cells = weighted_rows(rows.reshape(len(rows), -1), index.to(x.device), share.to(x))
         return cells.view(self.count, *rows.shape[1:]).movedim(0, axis)
 
     def _average_whole(self, x: Tensor, axis: int) -> Tensor:
@@ -84,4 +82,19 @@ class Span:
 
     def _edges(self) -> Tensor:
         """(count + 1,) float64, in pixels."""
-        return self.start + self.step * torch.arange(self.cells.start, self.cells.stop + 1, dtype=torch.float64)
+        return _edges_of(self.start, self.step, self.cells.start, self.cells.stop)
+
+
+def _edges_of(start: float, step: float, first: int, last: int) -> Tensor:
+    return start + step * torch.arange(first, last + 1, dtype=torch.float64)
+
+
+@functools.lru_cache(maxsize=256)
+def _taps(start: float, step: float, first: int, last: int, side: int) -> tuple[Tensor, Tensor]:
+    """For each cell the pixels that it may hold a part of, and the share of each; pictures are mostly cut alike."""
+    with torch.inference_mode(False):
+        edges = _edges_of(start, step, first, last).clamp(max=side)
+        low, high = edges[:-1, None], edges[1:, None]
+        pixel = low.floor() + torch.arange(math.ceil(step - _SLACK) + 1)
+        share = (torch.minimum(high, pixel + 1) - torch.maximum(low, pixel)).clamp(min=0)
+        return pixel.long(), share / share.sum(1, keepdim=True).clamp(min=1e-12)
