@@ -9,6 +9,7 @@ itself on the windows as a plain batch: no halo, no layout, nothing of ours.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import timm
@@ -77,10 +78,11 @@ def backward(network: nn.Module, repeats: int) -> None:
 def large(network: nn.Module, repeats: int, compiled: bool) -> None:
     pixels = torch.rand(1, 3, 1024, 1024)
     picture, retina = pixels.contiguous(memory_format=torch.channels_last), Retina(64, 5)  # each as it likes it best
-    halo, bare = foveate(network), foveate(network, halo=False)
+    halo, bare, chance = foveate(network), foveate(network, halo=False), random.Random(0).random
     runs = {
         "dense": lambda: network.forward_features(picture),  # type: ignore[operator]
         "fovea": lambda: halo.forward_features(retina(pixels)),
+        "fovea, a new fixation each time": lambda: halo.forward_features(retina(pixels, (chance(), chance()))),
         "fovea without halo": lambda: bare.forward_features(retina(pixels)),
         "floor: windows as a plain batch": lambda: on_windows(network, retina(pixels)),
     }
