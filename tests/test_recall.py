@@ -20,12 +20,22 @@ def test_the_same_look_is_worked_out_once():
 
 
 def test_another_look_is_worked_out_anew():
-    looks = [look(0.2), look(0.21), look(0.2, picture=(128, 101)), look(0.2, size=64), look(0.2, levels=2)]
+    looks = [look(0.2), look(0.9), look(0.2, picture=(128, 101)), look(0.2, size=64), look(0.2, levels=2)]
     looks += [look(0.2, picture=[(128, 100)] * 2), Layout(32, *(looks[0].origins + 1, *tensors(looks[0])[1:]))]
     calls = []
     for number, layout in enumerate(looks):
         layout.remembered("a number", lambda number=number: calls.append(number))
     assert calls == list(range(len(looks)))
+
+
+def test_looks_of_the_same_windows_share_all_but_what_their_fixations_change():
+    one, other = look(0.5), look(0.505)
+    assert torch.equal(one.origins, other.origins)
+    one.remembered("a table", lambda: "made")
+    assert other.remembered("a table", lambda: "made again") == "made"
+    for layout in (one, other, one):
+        apart = layout.cell_places(4)[0, 0] - layout.fixations[0, 0] * layout.pictures[0]
+        torch.testing.assert_close(layout.eccentricity(4)[0, 0].double(), apart.norm(dim=-1), rtol=1e-6, atol=1e-5)
 
 
 def tensors(layout: Layout) -> list[torch.Tensor]:

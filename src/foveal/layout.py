@@ -268,7 +268,8 @@ class Layout:
     def remembered(self, key: Any, compute: Callable[[], Any]) -> Any:
         """The value of `compute()`, kept under `key`: a layout never changes, so what follows is worked out once.
 
-        It follows from the layout alone: another layout of the same windows gets the same value.
+        It follows from the windows alone: another layout of the same windows gets the same value, wherever in them it
+        looks. What the fixations change has their values in its key.
 
         While a graph is traced nothing is kept: the compiler finds the repeated work itself, and a traced tensor
         must not outlive its graph.
@@ -287,13 +288,15 @@ class Layout:
         """The same layout, of which traced graphs hold all that is remembered so far, and `more`, as constants."""
         made = Layout(self.size, self.origins, self.levels, self.pictures, self.fixations, self.valid)
         made._memo["known"] = self._known()
-        made._memo["fixed"] = {**self._known(), **more}
+        looked_at = _value(self.fixations)
+        mine = {key[:2]: known for key, known in self._known().items() if key[2:] == (looked_at,)}  # eccentricities
+        made._memo["fixed"] = {**self._known(), **mine, **more}
         return made
 
     def _known(self) -> dict[Any, Any]:
         """What has been worked out, shared among layouts of the same few windows."""
         if not self._memo:
-            rows = (self.origins, self.levels, self.pictures, self.fixations, self.valid)
+            rows = (self.origins, self.levels, self.pictures, self.valid)
             few = self.levels.numel() <= FEW_WINDOWS and all(row.device.type == "cpu" for row in rows)
             self._memo["known"] = recall((self.size, *map(_value, rows))) if few else {}
         return self._memo["known"]
@@ -327,7 +330,9 @@ class Layout:
             apart = self.cell_places(n)[..., None, :] - looked_at[:, None, None, None]
             return apart.square().sum(-1).sqrt().amin(-1).float()
 
-        return self.remembered(("eccentricity", n), compute)
+        if torch.compiler.is_compiling():
+            return self.remembered(("eccentricity", n), compute)
+        return self.remembered(("eccentricity", n, _value(self.fixations)), compute)
 
     def areas(self, n: int) -> Tensor:
         """(B, K, n, n) float32: the picture area, in pixels, that each cell alone stands for.
