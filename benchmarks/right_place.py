@@ -27,13 +27,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal import Layout, Retina, foveate
+from foveal import Layout, Retina, foveate, unfoveate
 from foveal.models.saliency import SaliencyHead, load_saliency
-from foveal.policy.learned import draw_places, preference_loss
+from foveal.policy.learned import draw_places, mixture_loss
 from foveal.policy.scores import contrast, places
 from foveal.retina import Glimpse
 
 HELD_OUT, SIDES, TESTED = 60, (32, 56), (32, 44, 56)
+
+SURVEY = 0.4  # of the steps of a learned policy, in which all places are looked at, half as finely
 
 
 class SmallResNet(nn.Module):
@@ -53,8 +55,11 @@ class SmallResNet(nn.Module):
         )
         self.head = nn.Linear(128, classes)
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.stages(self.stem(x))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.stages(self.stem(x)).mean((2, 3)))
+        return self.head(self.forward_features(x).mean((2, 3)))
 
 
 class Block(nn.Module):
@@ -228,7 +233,7 @@ def _pair(x: Tensor, centres: Tensor, size: int) -> Glimpse:
 def train(name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float) -> dict[str, Any]:
     torch.manual_seed(seed)
     network: nn.Module = SmallResNet()
-    model = foveate(network, halo=way.halo).train() if way.foveated else network.train()
+    model = foveate(network, halo=way.halo, pool="cell").train() if way.foveated else network.train()
     parameters = [*model.parameters(), *(way.head.parameters() if way.head is not None else ())]
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
@@ -240,7 +245,7 @@ def train(name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: 
         if way.head is None:
             loss = F.cross_entropy(model(way.look(x, centres)), labels, label_smoothing=0.1)
         else:
-            loss = _learn(model, way, x[: batch // 2], labels[: batch // 2], 1 - step / steps)
+            loss = _learn(model, way, x, labels, step / steps)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -272,21 +277,29 @@ def train(name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: 
     }
 
 
-def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor, early: float) -> Tensor:
-    """Two looks at each of half as many canvases: as many cells a step as all others have."""
+def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor, done: float) -> Tensor:
+    """The task's loss and the policy's: a survey of all places first, then looks at those that the head draws."""
     assert way.retina is not None
     assert way.head is not None
     canvas = x.shape[-1]
     widest = chain(way.retina, canvas, torch.full((len(x), 2), 0.5)).widest()
     scores = way.head(way.retina(x, layout=widest))
-    index, fixations = draw_places(scores, widest, count=2, temperature=0.05 + early)
-    looks = way.retina(
-        torch.cat([x, x]), layout=chain(way.retina, canvas, torch.cat([fixations[:, 0], fixations[:, 1]]))
-    )
-    logits = model(looks)
-    target = torch.cat([labels, labels])
-    each = F.cross_entropy(logits, target, reduction="none").view(2, -1).T
-    return F.cross_entropy(logits, target, label_smoothing=0.1) + preference_loss(scores, index, each)
+    if done < SURVEY:
+        layout = Layout.stack([Layout.tiling(picture=(canvas, canvas), size=way.retina.size, level=1)] * len(x))
+    else:
+        temperature = 0.05 + (1 - done) / (1 - SURVEY)
+        _, fixations = draw_places(scores.detach(), widest, temperature=temperature)
+        layout = chain(way.retina, canvas, fixations[:, 0])
+    maps = model.forward_features(way.retina(x, layout=layout))  # (B, K, C, n, n)
+    cells = model.head(maps.movedim(2, -1))  # (B, K, n, n, classes)
+    said = cells.log_softmax(-1).gather(-1, labels.view(-1, 1, 1, 1, 1).expand(*cells.shape[:4], 1))
+    mixture = mixture_loss(scores, widest, unfoveate(said.movedim(-1, 2), layout, scores.shape[-1])[:, 0])
+    if done < SURVEY:
+        return mixture
+    seen = layout.areas(maps.shape[-1]) > 0
+    share = (seen / seen.sum((1, 2, 3), keepdim=True)).to(cells)
+    logits = torch.einsum("bkhwc,bkhw->bc", cells, share)  # the network's own pool, which its linear head lets through
+    return F.cross_entropy(logits, labels, label_smoothing=0.1) + mixture
 
 
 def show(results: list[dict[str, Any]]) -> None:

@@ -1,5 +1,7 @@
 """A pyramid of one picture: what a retina reads from its copies is what it would have averaged itself."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -57,7 +59,26 @@ def test_only_copies_are_read_where_they_serve():
     assert max(reads) == 32 * 32
 
 
-def test_gradients_pass_through_the_copies():
+def test_gradients_reach_the_picture_whatever_was_looked_at_before():
+    picture = torch.rand(3, 64, 64, requires_grad=True)
+    retina, copies = Retina(16), open_picture(picture).pyramid()
+    with torch.no_grad():
+        retina(copies)
+    with torch.inference_mode():
+        retina(copies)
+    (mine,) = torch.autograd.grad(retina(copies).pixels.sum(), picture)
+    (wanted,) = torch.autograd.grad(retina(picture).pixels.sum(), picture)
+    assert torch.equal(mine, wanted)
+    assert not copies.read(shrink=2).is_inference()
+
+
+def test_a_pyramid_can_be_sent_to_another_process():
+    copies = open_picture(torch.rand(3, 64, 64)).pyramid()
+    copies.read(shrink=4)
+    assert torch.equal(Retina(16)(pickle.loads(pickle.dumps(copies))).pixels, Retina(16)(copies).pixels)
+
+
+def test_gradients_pass_through_a_picture_with_copies():
     picture = torch.rand(1, 70, 50, dtype=torch.float64, requires_grad=True)
     layout = Layout.foveal(picture=(70, 50), size=16, levels="auto")
 

@@ -38,6 +38,14 @@ def test_looks_of_the_same_windows_share_all_but_what_their_fixations_change():
         torch.testing.assert_close(layout.eccentricity(4)[0, 0].double(), apart.norm(dim=-1), rtol=1e-6, atol=1e-5)
 
 
+def test_what_fixations_change_does_not_add_up_in_a_look_that_is_shared():
+    known = look(0.5)._known()
+    before = len(known)
+    for number in range(20):
+        look(0.5 + number * 1e-4).eccentricity(4)
+    assert len(known) == before
+
+
 def tensors(layout: Layout) -> list[torch.Tensor]:
     return [layout.origins, layout.levels, layout.pictures, layout.fixations, layout.valid]
 

@@ -1,7 +1,9 @@
 """What one look sees: exact averages, at the right place, of anything that can be opened; and drawing it again."""
 
 import doctest
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -392,3 +394,14 @@ def test_a_drawing_without_area_is_refused(sides):
 @pytest.mark.parametrize("module", [foveal.retina, foveal.span], ids=lambda module: module.__name__)
 def test_the_examples_in_the_documentation_are_true(module):
     assert doctest.testmod(module).failed == 0
+
+
+def test_layouts_of_large_batches_are_not_kept_and_kept_ones_can_be_trained_with():
+    retina, sides = Retina(8, 2), [(20 + number, 16) for number in range(foveal.retina.FEW_PICTURES + 1)]
+    gone = weakref.ref(retina([torch.rand(3, *side) for side in sides]).layout)
+    gc.collect()
+    assert gone() is None
+    with torch.inference_mode():
+        layout = retina(torch.rand(3, 17, 23)).layout
+    assert retina(torch.rand(3, 17, 23)).layout is layout
+    assert not layout.origins.is_inference()

@@ -62,6 +62,14 @@ def test_a_saved_model_is_its_vision_side(tmp_path) -> None:  # type: ignore[no-
         load_network(folder, num_classes=3)
 
 
+def test_a_folder_called_like_a_network_is_not_meant(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "resnet18").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert type(load_network("resnet18")).__module__ == "timm.models.resnet"
+    with pytest.raises(ValueError, match="is not a whole model"):
+        load_network("./resnet18")
+
+
 def test_weights_must_fit(tmp_path) -> None:  # type: ignore[no-untyped-def]
     source = small()
     save_file(source.state_dict(), tmp_path / "a.safetensors")

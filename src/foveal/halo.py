@@ -18,7 +18,7 @@ from foveal.layout import Layout
 from foveal.scratch import scratch
 from foveal.small_conv import conv_of_padded
 from foveal.weighted_rows import weighted_rows
-from foveal.winograd import TileTable, can_filter, filter_tiles, tile_tables
+from foveal.winograd import TileTable, can_filter, filter_tiles, tile_tables, transform_kernel
 
 __all__ = [
     "FoveatedAvgPool2d",
@@ -98,30 +98,22 @@ def padded_for_a_step(x: Tensor, layout: Layout, padding: int | Padding, value: 
 
 def filtered(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """A 3 x 3 convolution of stride 1 with its halo, where there is a faster way than padding; else None."""
-    if layout.num_windows == 1 or weight.shape[2:] != (3, 3):
+    n, channels = x.shape[-1], max(weight.shape[:2])
+    fits = weight.shape[1:] == (x.shape[1], 3, 3)  # another number of channels is for the convolution to refuse
+    if layout.num_windows == 1 or not fits or not can_filter(x, weight, n):
         return None
-    batch, (n, channels) = _batch_of(x, layout), (x.shape[-1], max(weight.shape[:2]))
-    if torch.compiler.is_compiling():
-        return _filtered_as_planned(x, layout, weight, bias, ("tiles", n, channels, batch))
-    if not can_filter(x, weight, n):
-        return None
+    batch = _batch_of(x, layout)
 
-    def compute() -> list[TileTable]:
+    def compute() -> list[TileTable] | None:
+        if torch.compiler.is_compiling():  # a graph for any layout does not know how long a table is
+            return None
         return tile_tables(_known_table(x, layout, (1, 1, 1, 1), batch), len(x), n, channels)
 
     tables = layout.remembered(("tiles", n, channels, batch), compute)
-    return filter_tiles(x, tables, weight, bias, n=n)
-
-
-def _filtered_as_planned(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None, key: Any) -> Tensor | None:
-    """The same in a traced graph, by tables and transformed kernels that were worked out before; see `planned`."""
-    tables = layout.remembered(key, lambda: None)
-    if tables is None or torch.is_grad_enabled():
+    if tables is None:
         return None
-    for own, kernels in layout.remembered("kernels", lambda: ()):
-        if own is weight:
-            return filter_tiles(x, tables, weight, bias, n=x.shape[-1], kernels=kernels)
-    return None
+    kernels = transform_kernel(weight) if torch.compiler.is_compiling() else None
+    return filter_tiles(x, tables, weight, bias, n=n, kernels=kernels)
 
 
 def fill(x: Tensor, table: HaloTable, padding: Padding, value: float = 0.0) -> Tensor:

@@ -265,11 +265,11 @@ class Layout:
             self.valid[:, keep],
         )
 
-    def remembered(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def remembered(self, key: Any, compute: Callable[[], Any], *, shared: bool = True) -> Any:
         """The value of `compute()`, kept under `key`: a layout never changes, so what follows is worked out once.
 
         It follows from the windows alone: another layout of the same windows gets the same value, wherever in them it
-        looks. What the fixations change has their values in its key.
+        looks. What the fixations change, too, is not `shared`.
 
         While a graph is traced nothing is kept: the compiler finds the repeated work itself, and a traced tensor
         must not outlive its graph.
@@ -277,25 +277,23 @@ class Layout:
         if torch.compiler.is_compiling():
             fixed = self._memo.get("fixed")
             return fixed[key] if fixed is not None and key in fixed else compute()
-        known = self._known()
+        known = self._known() if shared else self._memo.setdefault("own", {})
         if key not in known:
             # Ordinary tensors, also while inference runs: a later training step may look through the same layout.
             with torch.inference_mode(False), torch.no_grad():
                 known[key] = compute()
         return known[key]
 
-    def fixed(self, **more: Any) -> Layout:
-        """The same layout, of which traced graphs hold all that is remembered so far, and `more`, as constants."""
+    def fixed(self) -> Layout:
+        """The same layout, of which traced graphs hold all that is remembered so far as constants."""
         made = Layout(self.size, self.origins, self.levels, self.pictures, self.fixations, self.valid)
         made._memo["known"] = self._known()
-        looked_at = _value(self.fixations)
-        mine = {key[:2]: known for key, known in self._known().items() if key[2:] == (looked_at,)}  # eccentricities
-        made._memo["fixed"] = {**self._known(), **mine, **more}
+        made._memo["fixed"] = {**dict(self._known()), **self._memo.get("own", {})}
         return made
 
     def _known(self) -> dict[Any, Any]:
         """What has been worked out, shared among layouts of the same few windows."""
-        if not self._memo:
+        if "known" not in self._memo:
             rows = (self.origins, self.levels, self.pictures, self.valid)
             few = self.levels.numel() <= FEW_WINDOWS and all(row.device.type == "cpu" for row in rows)
             self._memo["known"] = recall((self.size, *map(_value, rows))) if few else {}
@@ -330,9 +328,7 @@ class Layout:
             apart = self.cell_places(n)[..., None, :] - looked_at[:, None, None, None]
             return apart.square().sum(-1).sqrt().amin(-1).float()
 
-        if torch.compiler.is_compiling():
-            return self.remembered(("eccentricity", n), compute)
-        return self.remembered(("eccentricity", n, _value(self.fixations)), compute)
+        return self.remembered(("eccentricity", n), compute, shared=False)
 
     def areas(self, n: int) -> Tensor:
         """(B, K, n, n) float32: the picture area, in pixels, that each cell alone stands for.

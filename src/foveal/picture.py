@@ -102,8 +102,9 @@ class Picture:
         """The same picture with smaller copies of itself in memory, for many looks at it.
 
         A window whose cells are whole pixels of a copy is read from there, and holds the same averages up to rounding;
-        any other is averaged from the picture itself. Copies are made when they are first needed; all of them hold a
-        third as many pixels as the picture, as floats. A file that stores its own pyramid keeps to that.
+        any other is averaged from the picture itself, and so are all of pixels that gradients flow to. Copies are made
+        when they are first needed, and stay as they are; all of them hold a third as many pixels as the picture, as
+        floats. A file that stores its own pyramid keeps to that.
 
         Example:
             >>> open_picture(torch.rand(3, 100, 64)).pyramid().sizes

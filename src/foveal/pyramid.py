@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,8 +39,16 @@ class Pyramid:
         self._copies: list[Tensor] = []
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> Any:
+        return Pyramid, (self._read, self.channels, self.height, self.width)
+
     def best_shrink(self, rows: Span, columns: Span) -> int:
-        """The smallest copy from which these cells come out exactly: its pixels have to end where they do."""
+        """The smallest copy from which these cells come out exactly: its pixels have to end where they do.
+
+        Of pixels that gradients flow to none is taken: the copies keep none.
+        """
+        if torch.is_grad_enabled() and self._read(0, 0, 1, 1).requires_grad:
+            return 1
         fitting = (shrink for shrink in self.sizes if _fits(rows, shrink) and _fits(columns, shrink))
         return max(fitting, default=1)
 
@@ -54,7 +63,7 @@ class Pyramid:
 
     def _copy(self, shrink: int) -> Tensor:
         number = shrink.bit_length() - 2
-        with self._lock:
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             while len(self._copies) <= number:
                 self._copies.append(self._half_of_all() if not self._copies else self._half(self._copies[-1]))
         return self._copies[number]

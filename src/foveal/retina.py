@@ -16,6 +16,9 @@ from foveal.layout import Layout
 from foveal.picture import Picture, open_picture
 from foveal.span import Span
 
+FEW_PICTURES = 8
+"""Layouts of larger batches are not kept for the next batch: it is hardly ever of the same sizes."""
+
 _STRIP_PIXELS = 1 << 19  # averaged at a time: temporaries that stay in a processor's cache
 
 
@@ -161,10 +164,9 @@ class Retina:
         opened = opened_pictures(pictures)
         if layout is None:
             sides = [(picture.height, picture.width) for picture in opened]
-            plain = isinstance(fixation, str) or (
-                isinstance(fixation, tuple) and all(type(value) is float for value in fixation)
-            )
-            chain = _known_chain if plain else _chain
+            point = isinstance(fixation, tuple) and all(type(value) is float for value in fixation)
+            plain = isinstance(fixation, str) or point
+            chain = _known_chain if plain and len(sides) <= FEW_PICTURES else _chain
             layout = chain(tuple(sides), self.size, self.levels, fixation, self.enlarge)
             if len(layout) > len(opened):
                 raise ValueError(f"{len(layout)} fixations for {len(opened)} pictures; give one, or one for each")
@@ -231,7 +233,8 @@ class Retina:
 def _chain(
     sides: tuple[tuple[int, int], ...], size: int, levels: int | Literal["auto"], fixation: Any, enlarge: bool
 ) -> Layout:
-    return Layout.foveal(picture=sides, size=size, levels=levels, fixation=fixation, enlarge=enlarge)
+    with torch.inference_mode(False):  # it may be kept, and used in training later
+        return Layout.foveal(picture=sides, size=size, levels=levels, fixation=fixation, enlarge=enlarge)
 
 
 _known_chain = functools.lru_cache(maxsize=64)(_chain)  # most pictures are looked at alike

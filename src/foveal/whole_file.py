@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zlib
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -32,8 +32,7 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w", *, newline: str | 
             yield file
         return
     place = Path(os.path.realpath(path))  # behind a link, so that the link stays
-    mark = zlib.crc32(os.fsencode(place.name))  # a longer name than the file's own might be too long for the disk
-    beside = place.with_name(f".{mark:08x}.{os.getpid()}.part")
+    beside = place.with_name(f".{secrets.token_hex(8)}.part")  # a name longer than its own might be too long
     try:
         with open(beside, mode, **text) as file:
             yield file

@@ -9,7 +9,6 @@ network's large maps are bound by memory in the gathers; the few cells of window
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -58,25 +57,20 @@ def can_filter(x: Tensor, weight: Tensor, n: int) -> bool:
         n: cells along a map's side, without a rim.
     """
     return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
-        and x.device.type == "cpu"
+        not torch.is_grad_enabled()
+        and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
         and n % 2 == 0
         and len(x) * (n // 2) ** 2 >= FEWEST_TILES
         and min(weight.shape[:2]) >= FEWEST_CHANNELS
-        and isinstance(weight, nn.Parameter)  # what is made anew in each call would be transformed in each call
-        and not weight.is_inference()  # whose changes cannot be told
+        and (torch.compiler.is_compiling() or _can_keep(weight))
     )
 
 
-def kernels_known(weights: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Those of these kernels that have been used here lately, each with its transform."""
-    return [
-        (weight, known[1].kernels)
-        for weight in weights
-        if (known := _KEPT.get(id(weight))) is not None and known[0]() is weight
-    ]
+def _can_keep(weight: Tensor) -> bool:
+    """Not what is made anew in each call, nor inference tensors, whose changes cannot be told."""
+    return isinstance(weight, nn.Parameter) and not weight.is_inference()
 
 
 def tile_tables(
@@ -136,8 +130,8 @@ def filter_tiles(
     """The convolution: (N, C, n, n) -> (N, C_out, n, n), in channels-last memory.
 
     Args:
-        x: maps, with their rims if the tables are for such; channels-last memory is fastest. Of fewer channels than
-            the kernel takes they are the leading ones.
+        x: maps, with their rims if the tables are for such; channels-last memory is fastest. With `narrow` they may
+            have fewer channels than the kernel takes, the leading ones.
         tables: of their windows.
         weight: (C_out, C, 3, 3).
         bias: (C_out,), or as many as are computed.
@@ -218,7 +212,7 @@ class _Kept:
 
     version: int
     place: int
-    sample: Tensor
+    sums: Tensor
     kernels: Tensor
 
 
@@ -227,18 +221,29 @@ _KEPT: dict[int, tuple[weakref.ref[Tensor], _Kept]] = {}
 
 def _transformed(weight: Tensor) -> Tensor:
     """(C_out, C, 3, 3) -> (16, C, C_out), kept for as long as the weight lives and stays as it is."""
-    # Writing through `.data` leaves the version as it is; a sample of values tells of any training or loading.
-    count = min(64, weight.numel())
-    sample = weight.detach().as_strided((count,), (weight.numel() // count,))
+    # Writing through `.data` leaves the version as it is: every number of the kernel has its part in these sums.
+    flat = weight.detach().permute(0, 2, 3, 1).reshape(len(weight), -1)
+    sums = torch.mv(flat, _anything(flat.shape[1]))
     known = _KEPT.get(id(weight))
     if known is not None and known[0]() is weight:
         kept = known[1]
-        if (kept.version, kept.place) == (weight._version, weight.data_ptr()) and torch.equal(kept.sample, sample):
+        if (kept.version, kept.place) == (weight._version, weight.data_ptr()) and torch.equal(kept.sums, sums):
             return kept.kernels
-    kernel = torch.tensor(_KERNEL, dtype=torch.float64)
-    both = torch.kron(kernel, kernel)  # (16, 9)
-    kernels = torch.einsum("pq,ocq->pco", both, weight.detach().flatten(2).double()).float().contiguous()
-    kept = _Kept(weight._version, weight.data_ptr(), sample.clone(), kernels)
+    with torch.inference_mode(False), torch.no_grad():
+        kernels = transform_kernel(weight.detach().double()).float().contiguous()
+    kept = _Kept(weight._version, weight.data_ptr(), sums, kernels)
     number = id(weight)
     _KEPT[number] = (weakref.ref(weight, lambda _: _KEPT.pop(number, None)), kept)
     return kernels
+
+
+def transform_kernel(weight: Tensor) -> Tensor:
+    """(C_out, C, 3, 3) -> (16, C, C_out), in the same dtype; computed anew in each call."""
+    kernel = torch.tensor(_KERNEL, dtype=weight.dtype)
+    return torch.einsum("pq,ocq->pco", torch.kron(kernel, kernel), weight.flatten(2))
+
+
+@lru_cache(maxsize=64)
+def _anything(count: int) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.randn(count, generator=torch.Generator().manual_seed(count))

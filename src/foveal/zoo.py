@@ -41,7 +41,8 @@ def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **
         10
     """
     source, found, rest = name.partition(":")
-    if name == DEFAULT or os.path.isdir(name):
+    # A run's folder may be called as a network is: it is meant where it is written as a path, or holds a model.
+    if name == DEFAULT or (os.path.isdir(name) and (os.sep in name or os.path.exists(f"{name}/config.json"))):
         if weights is not None or options:
             raise ValueError(f"{name}: a saved model has its own weights and options; give neither")
         return _saved(name)

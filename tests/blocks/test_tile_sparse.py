@@ -133,3 +133,16 @@ def test_other_convolutions_and_scores_are_refused():
             TileSparseConv2d.wrapping(conv)
     with pytest.raises(ValueError, match=r"expected \(2, 2, 2\)"):
         TileSparseConv2d(4, 4, 3, tile=16)(torch.rand(2, 4, 32, 32), torch.rand(2, 2, 3))
+
+
+def test_gradients_of_gradients_and_infinities_beside_the_rim():
+    conv, x = TileSparseConv2d(2, 2, 3, tile=4, keep=0.5), torch.randn(1, 2, 8, 8, requires_grad=True)
+    (grad,) = torch.autograd.grad(conv(x).square().sum(), x, create_graph=True)
+    grad.square().sum().backward()
+    assert x.grad is not None
+    x = torch.zeros(1, 2, 8, 8)
+    x[0, 0, 0, 7] = float("inf")
+    plain = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+    with torch.no_grad():
+        found = conv.eval()(x, torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]))
+    assert torch.equal(found[..., 4:].isnan(), plain[..., 4:].isnan())

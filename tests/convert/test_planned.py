@@ -73,7 +73,29 @@ def test_few_multiplications_are_planned_too(network, monkeypatch):
         assert "bmm" in operations(fast, glimpse.pixels)
         compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(glimpse.pixels), made(glimpse))
+        for value in made.parameters():
+            value.data.mul_(1.5)  # a graph that does not freeze them goes on with the weights as they are
+        torch.testing.assert_close(compiled(glimpse.pixels), made(glimpse))
     assert "bmm" not in operations(fast, glimpse.pixels)  # where gradients are kept
+
+
+def test_a_planned_network_in_another_dtype(network, monkeypatch):
+    monkeypatch.setattr(foveal.winograd, "FEWEST_TILES", 1)
+    monkeypatch.setattr(foveal.winograd, "FEWEST_CHANNELS", 1)
+    glimpse = Retina(16, 3)(torch.rand(1, 3, 64, 64))
+    fast = planned(foveate(network), glimpse).double()
+    torch.compiler.reset()
+    compiled, pixels = torch.compile(fast, fullgraph=True, backend="aot_eager"), glimpse.pixels.double()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(pixels), fast(pixels))
+
+
+def test_a_planned_network_can_be_exported(network):
+    glimpse = Retina(16, 3)(torch.rand(1, 3, 64, 64))
+    fast = planned(foveate(network), glimpse)
+    exported = torch.export.export(fast, (glimpse.pixels,), strict=True).module()
+    with torch.no_grad():
+        torch.testing.assert_close(exported(glimpse.pixels), fast(glimpse.pixels))
 
 
 def test_the_given_network_keeps_its_modes(network):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from foveal import Layout
-from foveal.policy.learned import draw_places, preference_loss
+from foveal.policy.learned import draw_places, mixture_loss
 
 
 def widest(*pictures):
@@ -24,22 +24,40 @@ def test_places_are_drawn_by_their_scores_inside_the_picture_and_never_twice():
     assert (cold == 5).all()
 
 
-def test_scores_come_to_tell_how_much_less_the_loss_is():
+def test_the_head_finds_the_place_that_speaks_for_the_answer_and_the_answers_are_learned_there():
     torch.manual_seed(0)
-    layout = widest(*[(64, 64)] * 8)
-    truth = torch.randn(16)
-    scores = torch.zeros(16, requires_grad=True)
-    optimiser = torch.optim.Adam([scores], lr=0.05)
-    for _ in range(600):
-        shown = scores.view(1, 4, 4).expand(8, -1, -1)
-        index, _ = draw_places(shown, layout, temperature=3.0)
-        harder = torch.randn(8, 1)  # some pictures are harder everywhere
-        loss = preference_loss(shown, index, harder - truth[index])
+    layout = widest(*[(64, 64)] * 32)
+    evidence = torch.nn.Linear(6, 3)  # what a place shows -> which of three answers
+    score = torch.nn.Linear(6, 1)
+    kinds, hidden = torch.randn(3, 5), torch.arange(32) % 3
+    optimiser = torch.optim.Adam([*evidence.parameters(), *score.parameters()], lr=0.03)
+    for _ in range(400):
+        shown, place = torch.randn(32, 16, 6), torch.randint(16, (32,))
+        shown[..., 5] = 0
+        shown[torch.arange(32), place] = torch.cat([kinds[hidden], torch.ones(32, 1)], 1)  # the only thing that tells
+        said = evidence(shown).log_softmax(-1).gather(-1, hidden[:, None, None].expand(-1, 16, 1))
+        loss = mixture_loss(score(shown).view(32, 4, 4), layout, said.view(32, 4, 4))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    learned = scores.detach() - scores.detach().mean()
-    torch.testing.assert_close(learned, truth - truth.mean(), atol=0.1, rtol=0)
+    assert loss < 0.2
+    assert (score(shown)[..., 0].argmax(1) == place).float().mean() > 0.9
+
+
+def test_the_mixture_is_what_its_words_say_and_leaves_out_what_lies_beside_the_picture():
+    layout = widest((64, 64), (64, 32))
+    scores = torch.randn(2, 4, 4, dtype=torch.float64, requires_grad=True)
+    chances = torch.rand(2, 4, 4, dtype=torch.float64)
+    loss = mixture_loss(scores, layout, chances.log())
+    held = [torch.ones(4, 4, dtype=torch.bool), torch.tensor([True, True, False, False]).expand(4, 4)]
+    wanted = [
+        -torch.log((scores[one][inside].softmax(0) * chances[one][inside]).sum()) for one, inside in enumerate(held)
+    ]
+    torch.testing.assert_close(loss, sum(wanted) / 2)
+    (grad,) = torch.autograd.grad(loss, scores)
+    assert not grad[1, :, 2:].any()
+    assert bool(grad.isfinite().all())
+    assert torch.autograd.gradcheck(lambda s, c: mixture_loss(s, layout, c.log()), (scores, chances.requires_grad_()))
 
 
 def test_what_does_not_fit_is_refused():
@@ -52,5 +70,5 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(ValueError, match="expected"):
             draw_places(scores, layout, **options)
-    with pytest.raises(ValueError, match=r"expected \(1, 2\)"):
-        preference_loss(torch.zeros(1, 4, 4), torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="expected that of the scores"):
+        mixture_loss(torch.zeros(1, 4, 4), layout, torch.zeros(1, 2, 2))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.halo_table import pair
-from foveal.weighted_rows import weighted_rows
 
 _AT_ONCE = 1 << 20  # numbers
 
@@ -146,7 +145,7 @@ class TileSparseConv2d(nn.Conv2d):
         tall, wide = (self.tile + 2 * rim for rim in pair(self.padding))
         read, inside = _cells(corners, (height, width), (tall, wide), pair(self.padding))
         rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view of channels-last memory
-        tiles = weighted_rows(rows, read[:, None], inside.to(x.dtype)[:, None])  # 0 beside the map
+        tiles = rows.index_select(0, read).masked_fill(~inside[:, None], 0)  # beside the map
         tiles = tiles.view(-1, tall, wide, x.shape[1]).permute(0, 3, 1, 2)
         result = F.conv2d(tiles, self.weight, self.bias, 1, 0, self.dilation, self.groups)
         if self.training:

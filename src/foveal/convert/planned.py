@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from foveal.retina import Glimpse
-from foveal.winograd import kernels_known
 
 
 class Planned(nn.Module):
@@ -29,7 +28,7 @@ class Planned(nn.Module):
         finally:
             for module, training in modes:
                 module.training = training
-        self.layout = glimpse.layout.fixed(kernels=kernels_known(network.parameters()))
+        self.layout = glimpse.layout.fixed()
 
     def forward(self, pixels: Tensor) -> Any:
         """What the network returns for a glimpse of these pixels.
@@ -48,8 +47,8 @@ class Planned(nn.Module):
 def planned(network: nn.Module, glimpse: Glimpse) -> Planned:
     """Fixes the layout of a foveated network, so that a compiled or exported graph need not work it out.
 
-    A graph without gradients also holds some kernels in a transformed shape, as they are now: compile anew when the
-    weights change.
+    Without gradients some kernels are transformed within the graph; where a compiler freezes weights, that is done
+    once. `torch.export.export` takes a planned network with `strict=True`.
 
     Args:
         network: made by `foveate`, or any that takes a glimpse.

@@ -1,20 +1,21 @@
-"""Learning where to look from the task alone: no boxes, no gazes, only which of two looks served the task better.
+"""Learning where to look from the task alone: no boxes, no gazes, only what the task's answer is.
 
-Two places of each picture are drawn from a head's scores, the task's loss is measured at both, and the difference of
-their scores is taught to be the difference of the losses. What makes one picture harder than another falls out. In the
-family of recurrent models of visual attention (Mnih et al. 2014), with pairs in the place of a learned baseline.
+Every place of a picture is taken to be the one that matters with the probability that a head's score gives it, and the
+right answer to be as likely as the network finds it from there: a mixture over places (as mixtures of experts, Jacobs
+et al. 1991). Its gradient pulls the head to the places that speak for the right answer, and teaches the network most
+where the head already looks. A look whose windows hold all of a picture, such as a tiling at a coarse level, asks all
+places at once; the recurrent models of visual attention (Mnih et al. 2014) have to draw one after the other.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from foveal.layout import Layout
 
 
-def draw_places(scores: Tensor, layout: Layout, *, count: int = 2, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def draw_places(scores: Tensor, layout: Layout, *, count: int = 1, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Different places of each picture, drawn in proportion to the exponential of their scores (Gumbel top-k).
 
     Args:
@@ -32,14 +33,11 @@ def draw_places(scores: Tensor, layout: Layout, *, count: int = 2, temperature: 
 
     Example:
         >>> layout = Layout.foveal(picture=(64, 64), size=16, levels=3).widest()
-        >>> index, fixations = draw_places(torch.zeros(1, 4, 4), layout)
+        >>> index, fixations = draw_places(torch.zeros(1, 4, 4), layout, count=2)
         >>> fixations.shape
         torch.Size([1, 2, 2])
     """
-    if scores.ndim != 3 or scores.shape[1] != scores.shape[2] or layout.num_windows != 1 or len(scores) != len(layout):
-        raise ValueError(
-            f"scores have shape {tuple(scores.shape)}; expected ({len(layout)}, n, n), of one window a picture"
-        )
+    _refuse_other_scores(scores, layout)
     n = scores.shape[-1]
     if temperature <= 0 or not 1 <= count <= n * n:
         raise ValueError(f"temperature={temperature}, count={count}; expected above 0, and from 1 to {n * n}")
@@ -51,25 +49,36 @@ def draw_places(scores: Tensor, layout: Layout, *, count: int = 2, temperature: 
     return index, (cells / layout.pictures[:, None]).clamp(0, 1)
 
 
-def preference_loss(scores: Tensor, index: Tensor, losses: Tensor) -> Tensor:
-    """Teaches scores that the difference between two places is how much less the task's loss is at the better one.
+def mixture_loss(scores: Tensor, layout: Layout, said: Tensor) -> Tensor:
+    """How unlikely the right answer is, where each place is the one that matters as likely as its score says.
 
     Args:
-        scores: (B, n, n), with gradient.
-        index: (B, 2), two places, as of `draw_places`.
-        losses: (B, 2), the task's loss of each picture with a look at each of them; no gradient flows into it.
+        scores: (B, n, n), of the cells of one window a picture, with gradient.
+        layout: of these windows.
+        said: (B, n, n), the logarithm of the right answer's probability as the network finds it at each of the same
+            places, with gradient; `unfoveate` brings the cells of any look to them.
 
     Returns:
-        The mean Huber loss, a single number.
+        The mean of the pictures' negative log-likelihoods, a single number.
+
+    Raises:
+        ValueError: if they do not belong together.
 
     Example:
-        >>> float(preference_loss(torch.zeros(1, 2, 2), torch.tensor([[0, 3]]), torch.tensor([[1.0, 1.0]])))
-        0.0
+        >>> layout = Layout.foveal(picture=(64, 64), size=16, levels=3).widest()
+        >>> float(mixture_loss(torch.zeros(1, 4, 4), layout, torch.full((1, 4, 4), 0.25).log()))
+        1.3862943649291992
     """
-    if index.shape != losses.shape or index.ndim != 2 or index.shape[1] != 2 or len(scores) != len(index):
+    _refuse_other_scores(scores, layout)
+    if said.shape != scores.shape:
+        raise ValueError(f"said has shape {tuple(said.shape)}; expected that of the scores, {tuple(scores.shape)}")
+    outside = ~layout.inside(scores.shape[-1])[:, 0].to(scores.device)
+    places = scores.masked_fill(outside, float("-inf")).flatten(1).log_softmax(1)
+    return -(places + said.masked_fill(outside, 0.0).flatten(1)).logsumexp(1).mean()
+
+
+def _refuse_other_scores(scores: Tensor, layout: Layout) -> None:
+    if scores.ndim != 3 or scores.shape[1] != scores.shape[2] or layout.num_windows != 1 or len(scores) != len(layout):
         raise ValueError(
-            f"index has shape {tuple(index.shape)} and losses {tuple(losses.shape)}; expected ({len(scores)}, 2) of "
-            f"both"
+            f"scores have shape {tuple(scores.shape)}; expected ({len(layout)}, n, n), of one window a picture"
         )
-    held = scores.flatten(1).gather(1, index)
-    return F.huber_loss(held[:, 0] - held[:, 1], (losses[:, 1] - losses[:, 0]).detach())
