@@ -1,6 +1,6 @@
 """From a large file on disk to tokens: a look, which decodes what it needs, against decoding all and resizing to 224.
 
-    python benchmarks/file_time.py [--side 8192] [--folder /tmp]
+    python benchmarks/file_time.py [--side 8192] [--photo PHOTO]
 
 The same picture as a tiled pyramid TIFF and as a baseline JPEG (made here with libvips, a photograph enlarged if a path
 is given, else smooth noise), opened anew in each round, in the page cache. Both ways end in the tokens of the default
