@@ -230,10 +230,12 @@ def _pair(x: Tensor, centres: Tensor, size: int) -> Glimpse:
     return Retina(size)(x, layout=Layout.stack(layouts))
 
 
-def train(name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float) -> dict[str, Any]:
+def train(
+    name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float, pool: Any
+) -> dict[str, Any]:
     torch.manual_seed(seed)
     network: nn.Module = SmallResNet()
-    model = foveate(network, halo=way.halo, pool="cell").train() if way.foveated else network.train()
+    model = foveate(network, halo=way.halo, pool=pool).train() if way.foveated else network.train()
     parameters = [*model.parameters(), *(way.head.parameters() if way.head is not None else ())]
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
@@ -296,8 +298,9 @@ def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor, done: float) -
     mixture = mixture_loss(scores, widest, unfoveate(said.movedim(-1, 2), layout, scores.shape[-1])[:, 0])
     if done < SURVEY:
         return mixture
-    seen = layout.areas(maps.shape[-1]) > 0
-    share = (seen / seen.sum((1, 2, 3), keepdim=True)).to(cells)
+    areas = layout.areas(maps.shape[-1]).double()
+    weight = areas if model.pool == "area" else (areas > 0).double()
+    share = (weight / weight.sum((1, 2, 3), keepdim=True)).to(cells)
     logits = torch.einsum("bkhwc,bkhw->bc", cells, share)  # the network's own pool, which its linear head lets through
     return F.cross_entropy(logits, labels, label_smoothing=0.1) + mixture
 
@@ -328,10 +331,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pool", choices=["cell", "area"], default="cell", help="what the fovea's cells weigh by")
     parser.add_argument("--ways", help="names, separated by commas; all by default")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / f"canvas{arguments.canvas}-seed{arguments.seed}-steps{arguments.steps}.jsonl"
+    name = f"canvas{arguments.canvas}-{arguments.pool}-seed{arguments.seed}-steps{arguments.steps}.jsonl"
+    file = arguments.out / name
     results = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     possible = ways(arguments.canvas, arguments.size, arguments.levels)
     wanted = arguments.ways.split(",") if arguments.ways else list(possible)
@@ -340,6 +345,7 @@ def main() -> None:
         if any(result["way"] == name for result in results):
             continue
         options = {"steps": arguments.steps, "batch": arguments.batch, "seed": arguments.seed, "rate": arguments.rate}
+        options["pool"] = arguments.pool
         result = train(name, possible[name], data, **options)
         with file.open("a") as out:
             out.write(json.dumps(result) + "\n")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import foveal.winograd
 from foveal import FoveatedConv2d, Layout, Retina, foveate, halo_pad
+from foveal.blocks.slim import SlimConv2d, Split
 from foveal.halo import filtered
 from foveal.models import CenterFocusCNN
 
@@ -109,6 +110,15 @@ def test_what_a_convolution_refuses_is_refused_here_too():
     layout = Layout.tiling(picture=(8, 8), size=4)
     with torch.no_grad(), pytest.raises(RuntimeError, match="channels"):
         FoveatedConv2d(4, 2, 3, padding=1)(torch.randn(4, 2, 4, 4), layout)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(8, 4, 3, padding=1))
+    look = Retina(16, 3)(torch.rand(1, 3, 64, 64))
+    for tiles in (1, 20):  # both widths filtered, and the periphery alone
+        foveal.winograd.FEWEST_TILES = tiles
+        with torch.no_grad(), pytest.raises(RuntimeError, match="channels"):
+            foveate(network, periphery_channels=0.5)(look)
+    split = Split(torch.randn(4, 4, 4, 4), torch.randn(8, 2, 4, 4))
+    with torch.no_grad(), pytest.raises(RuntimeError, match="channels"):
+        SlimConv2d(8, 4, 3, padding=1, width=0.5)(split, Layout.stack([look.layout] * 4))
 
 
 def test_a_kernel_that_repeats_itself_in_memory():

@@ -138,6 +138,9 @@ def split_filtered(
         narrow: how many channels of the result the periphery computes, the leading ones.
     """
     n = fine.shape[-1]
+    fits = weight.shape[1] == fine.shape[1]  # another number of channels is for the convolution to refuse
+    if torch.compiler.is_compiling() or not fits:
+        return None
     if not (can_filter(fine, weight, n) and can_filter(coarse, weight, n)):
         return None
     batch, channels = (len(fine) + len(coarse)) // layout.num_windows, max(weight.shape[:2])

@@ -201,7 +201,8 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     narrow, held, slice_groups = _narrowed(weight, groups, x)
     bias = given["bias"]
     narrow_bias = None if bias is None else _take(bias, 0, held).to(x._periphery.dtype)
-    leading = groups == 1 and len(x._held) == 1 and x._held[0][0] == 0
+    whole = groups == 1 and weight.shape[1] == x.shape[1] and not torch.compiler.is_compiling()
+    leading = whole and len(x._held) == 1 and x._held[0][0] == 0
     if step == THREE and x._look.halo and leading:
         found = split_filtered(bare(x), x._rest, x._look.layout, weight, bias, held[0][1])
         if found is not None:
