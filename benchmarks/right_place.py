@@ -11,12 +11,13 @@ a fovea that always looks at the centre to one that is told the place each polic
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,8 +36,6 @@ from foveal.policy.scores import contrast, places
 from foveal.retina import Glimpse
 
 HELD_OUT, SIDES, TESTED = 60, (32, 56), (32, 44, 56)
-
-SURVEY = 0.4  # of the steps of a learned policy, in which all places are looked at, half as finely
 
 
 class SmallResNet(nn.Module):
@@ -231,7 +231,7 @@ def _pair(x: Tensor, centres: Tensor, size: int) -> Glimpse:
 
 
 def train(
-    name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float, pool: Any
+    name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float, pool: Any, kept: Path
 ) -> dict[str, Any]:
     torch.manual_seed(seed)
     network: nn.Module = SmallResNet()
@@ -247,7 +247,7 @@ def train(
         if way.head is None:
             loss = F.cross_entropy(model(way.look(x, centres)), labels, label_smoothing=0.1)
         else:
-            loss = _learn(model, way, x, labels, step / steps)
+            loss = _learn(model, way, x, labels)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -258,56 +258,79 @@ def train(
             spent = time.perf_counter() - began
             print(f"{name}: step {step + 1} of {steps}, loss {np.mean(losses[-50:]):.3f}, {spent:.0f} s", flush=True)
     seconds = time.perf_counter() - began
+    save_file(
+        {k: v.contiguous() for k, v in nn.ModuleList([model, way.head or nn.Identity()]).state_dict().items()}, kept
+    )
     model.eval()
     if way.head is not None:
         way.head.eval()
-    accuracy = {}
+    accuracy, near = {}, 0.0
     for side in TESTED:
         right = 0
         for first in range(0, len(data.tested), 100):
             rows = data.tested[first : first + 100]
             x, labels, centres = data.draw(rows, 7_000_000 + side * 1000 + first, side)
             with torch.no_grad():
-                right += int((model(way.look(x, centres)).argmax(1) == labels).sum())
+                shown = way.look(x, centres)
+                right += int((model(shown).argmax(1) == labels).sum())
+            near += _found(shown, centres) if way.foveated else 0.0
         accuracy[side] = right / len(data.tested)
     return {
         "way": name,
         "cells": way.cells,
         "accuracy": accuracy,
+        "near": near / len(data.tested) / len(TESTED),
         "seconds": seconds,
         "loss": float(np.mean(losses[-50:])),
     }
 
 
-def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor, done: float) -> Tensor:
-    """The task's loss and the policy's: a survey of all places first, then looks at those that the head draws."""
+def _found(shown: Glimpse, centres: Tensor) -> int:
+    """How many pictures have a finest window whose middle is at most 24 pixels from the object's, along y and x."""
+    layout = shown.layout
+    away = (layout.origins + layout.size / 2 - centres[:, None] * layout.pictures[:, None]).abs().amax(-1)
+    return int(((away <= 24) & (layout.levels == 0)).any(1).sum())
+
+
+def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor) -> Tensor:
+    """The task's loss of a look, and of a survey that teaches where to look: no boxes, only the labels.
+
+    The survey shows the whole canvas half as finely. How likely each place of it says the label to be, and how likely
+    the head finds the place, give together where the object has to be: the look goes to a place drawn from that.
+    """
     assert way.retina is not None
     assert way.head is not None
     canvas = x.shape[-1]
     widest = chain(way.retina, canvas, torch.full((len(x), 2), 0.5)).widest()
     scores = way.head(way.retina(x, layout=widest))
-    if done < SURVEY:
-        layout = Layout.stack([Layout.tiling(picture=(canvas, canvas), size=way.retina.size, level=1)] * len(x))
-    else:
-        temperature = 0.05 + (1 - done) / (1 - SURVEY)
-        _, fixations = draw_places(scores.detach(), widest, temperature=temperature)
-        layout = chain(way.retina, canvas, fixations[:, 0])
-    maps = model.forward_features(way.retina(x, layout=layout))  # (B, K, C, n, n)
-    cells = model.head(maps.movedim(2, -1))  # (B, K, n, n, classes)
-    said = cells.log_softmax(-1).gather(-1, labels.view(-1, 1, 1, 1, 1).expand(*cells.shape[:4], 1))
-    mixture = mixture_loss(scores, widest, unfoveate(said.movedim(-1, 2), layout, scores.shape[-1])[:, 0])
-    if done < SURVEY:
-        return mixture
-    areas = layout.areas(maps.shape[-1]).double()
-    weight = areas if model.pool == "area" else (areas > 0).double()
-    share = (weight / weight.sum((1, 2, 3), keepdim=True)).to(cells)
-    logits = torch.einsum("bkhwc,bkhw->bc", cells, share)  # the network's own pool, which its linear head lets through
-    return F.cross_entropy(logits, labels, label_smoothing=0.1) + mixture
+    survey = Layout.stack([Layout.tiling(picture=(canvas, canvas), size=way.retina.size, level=1)] * len(x))
+    with _statistics_kept(model):  # they are to be those of looks, which are what is evaluated
+        maps = unfoveate(model.forward_features(way.retina(x, layout=survey)), survey, scores.shape[-1])
+    around = F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)  # a look's answer is a mean of cells too
+    said = model.head(around.movedim(1, -1)).log_softmax(-1)  # (B, n, n, classes)
+    said = said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
+    likely = (scores.flatten(1).log_softmax(1) + said.flatten(1)).detach().view_as(scores)
+    _, fixations = draw_places(likely, widest)
+    logits = model(way.retina(x, layout=chain(way.retina, canvas, fixations[:, 0])))
+    return F.cross_entropy(logits, labels, label_smoothing=0.1) + mixture_loss(scores, widest, said)
+
+
+@contextlib.contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def show(results: list[dict[str, Any]]) -> None:
     by = {result["way"]: result for result in results}
-    print(f"\n{'way':24} {'cells':>7} " + " ".join(f"{side:>5} px" for side in TESTED) + "    mean  closes")
+    print(f"\n{'way':24} {'cells':>7} " + " ".join(f"{side:>5} px" for side in TESTED) + "    mean  near  closes")
     for name, result in by.items():
         values = [result["accuracy"][str(side)] for side in TESTED]
         mean = sum(values) / len(values)
@@ -317,7 +340,11 @@ def show(results: list[dict[str, Any]]) -> None:
         if family and all(ends):
             low, high = (sum(end["accuracy"].values()) / len(TESTED) for end in ends)  # type: ignore[index]
             closes = f"{(mean - low) / (high - low):>6.0%}"
-        print(f"{name:24} {result['cells']:>7} " + " ".join(f"{v:>8.1%}" for v in values) + f" {mean:>7.1%}  {closes}")
+        print(
+            f"{name:24} {result['cells']:>7} "
+            + " ".join(f"{v:>8.1%}" for v in values)
+            + f" {mean:>7.1%} {result.get('near', 0.0):>5.0%}  {closes}"
+        )
 
 
 def main() -> None:
@@ -346,6 +373,7 @@ def main() -> None:
             continue
         options = {"steps": arguments.steps, "batch": arguments.batch, "seed": arguments.seed, "rate": arguments.rate}
         options["pool"] = arguments.pool
+        options["kept"] = file.with_name(f"{file.stem}-{name}.safetensors")
         result = train(name, possible[name], data, **options)
         with file.open("a") as out:
             out.write(json.dumps(result) + "\n")

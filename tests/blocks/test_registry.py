@@ -1,0 +1,69 @@
+"""The registry of blocks: every name makes a block, has a docstring that says all, and is tested by the five checks."""
+
+import doctest
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import foveal.blocks.across_windows
+import foveal.blocks.registry
+from foveal.blocks.registry import FAMILIES, Block, create_block, find_block, list_blocks
+
+
+def cases():
+    found = {}
+    for file in sorted(Path(__file__).parent.glob("test_*.py")):
+        if file.stem != "test_registry":
+            for case in getattr(importlib.import_module(file.stem), "CASES", []):
+                found.setdefault(case.name, []).append(case)
+    return found
+
+
+def test_every_block_is_tested_and_nothing_else_is():
+    assert sorted(cases()) == list_blocks()
+
+
+def test_every_family_has_one_that_the_ordinary_tests_check_in_full():
+    heads = {find_block(name).family for name, found in cases().items() if any(case.head for case in found)}
+    assert heads == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", list_blocks())
+def test_its_docstring_says_what_a_user_needs(name):
+    block = find_block(name)
+    said = inspect.getdoc(block.make)
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name)
+    assert block.origin in {"foveal", "torch", "torchvision", "timm", "kornia"}
+    for part in ("Args:", "Parameters:", "Shapes:", "Use it", "Not ", "Example:"):
+        assert part in said, f"{name}: {part!r} is missing from the docstring"
+    assert re.search(r"\b(19|20)\d\d\b", said), f"{name}: no paper with its year"
+
+
+def test_names_that_are_not_there_name_the_nearest():
+    with pytest.raises(ValueError, match=r"did you mean 'channel_gating'\?"):
+        create_block("chanel_gating")
+    with pytest.raises(TypeError, match=r"channel_gating: .*'width'.*it takes \(channels"):
+        create_block("channel_gating", width=3)
+    with pytest.raises(ValueError, match="expected one of"):
+        list_blocks(family="no such")
+
+
+def test_patterns_and_families_choose():
+    assert list_blocks("*") == sorted(list_blocks())
+    for family in FAMILIES:
+        assert set(list_blocks(family=family)) <= set(list_blocks())
+    assert isinstance(find_block("channel_gating"), Block)
+
+
+def test_the_examples_in_the_documentation_are_true():
+    names = {"torch": torch}
+    for module in (foveal.blocks.registry, foveal.blocks.across_windows):
+        assert doctest.testmod(module, extraglobs=names).failed == 0
+    for modules in FAMILIES.values():
+        for module in modules:
+            home = importlib.import_module(f"foveal.blocks.{module}")
+            assert doctest.testmod(home, extraglobs=names | {"create_block": create_block}).failed == 0, module
