@@ -1,0 +1,267 @@
+"""What a network costs and what it sees, layer by layer, from the graph of what it really computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from foveal.analysis.boxes import Reach
+from foveal.analysis.count import bytes_of, cost_of, is_view
+from foveal.analysis.reach import reaches
+from foveal.analysis.trace import Trace, layer_of, operation, shape_of, trace, value_of
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a number of a layer's map can depend on.
+
+    Args:
+        size: height and width of the largest box of pixels, padding included.
+        jump: pixels from one cell's centre to the next one's, along y and x.
+        start: where the centre of the first cell's box lies in the picture, along y and x; the first pixel's centre is 0.
+        padded: the fraction of the cells whose boxes reach beyond the picture.
+        whole: whether every cell depends on the whole picture, through attention or a pool over space.
+    """
+
+    size: tuple[int, int]
+    jump: tuple[float, float]
+    start: tuple[float, float]
+    padded: float
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a run: a module that computes, or what a larger module computes between those inside it.
+
+    Args:
+        name: path of the module; empty for the network itself.
+        kind: type of the module, or the operations where it is a larger one.
+        input: shape of the first tensor that goes in; likewise `output`, of what comes out.
+        parameters: that it takes and no earlier layer did.
+        macs: multiply-accumulates; likewise `flops`, floating-point operations.
+        activation_bytes: of what it writes.
+        moved_bytes: that it reads and writes, parameters included.
+        field: None where nothing depends on the picture, or where nobody can say.
+        milliseconds: measured, if it was.
+        operations: the graph's, in order.
+    """
+
+    name: str
+    kind: str
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    parameters: int
+    macs: int
+    flops: int
+    activation_bytes: int
+    moved_bytes: int
+    field: Field | None
+    milliseconds: float | None
+    operations: tuple[str, ...]
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for each byte that is moved: where a machine could do more in that time, a layer waits for memory."""
+        return self.flops / max(1, self.moved_bytes)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A network on one input.
+
+    Args:
+        network: type of the network.
+        picture: (B, C, H, W) of its input.
+        layers: in the order of its run.
+        parameters: that the run uses, each once.
+        unused: names of those that it does not.
+        buffers: numbers that it keeps besides.
+        peak_bytes: the most memory that activations need at once, each freed after its last use.
+        uncounted: layers with operations whose cost nobody can say, as "name: operation".
+        remarks: in plain words, each with the number behind it.
+    """
+
+    network: str
+    picture: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    parameters: int
+    unused: dict[str, int]
+    buffers: int
+    peak_bytes: int
+    uncounted: tuple[str, ...]
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions, linear layers, matrix products and attention."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of everything, 2 for each MAC."""
+        return sum(layer.flops for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of all that is written, as if nothing were freed: what training keeps, about."""
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it in plain types, for JSON."""
+        totals = {"macs": self.macs, "flops": self.flops, "activation_bytes": self.activation_bytes}
+        rows = [asdict(layer) | {"intensity": layer.intensity} for layer in self.layers]
+        return {**asdict(self), "layers": rows, "totals": {"parameters": self.parameters, **totals}}
+
+
+def analyze(
+    network: nn.Module, size: int | Sequence[int] = 224, *, inputs: Sequence[Any] | None = None, time: bool = False
+) -> Analysis:
+    """Counts what a network costs and finds what each of its layers sees.
+
+    Args:
+        network: that takes a picture (B, C, H, W) first.
+        size: height and width of the picture, or one number for both; the batch is 1.
+        inputs: what the network takes instead, its positional arguments.
+        time: also run it, and measure every layer.
+
+    Raises:
+        Untraceable: if the network's run cannot be recorded.
+        ValueError: for an impossible size.
+
+    Example:
+        >>> analyze(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 32).macs
+        194400
+    """
+    given = list(inputs) if inputs is not None else [torch.zeros(1, channels_of(network), *_sides(size))]
+    return from_trace(network, trace(network, given), given if time else None)
+
+
+def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None = None) -> Analysis:
+    """The same of a run that is recorded already; with inputs it is measured."""
+    from foveal.analysis.layer_time import node_times
+    from foveal.analysis.remarks import remarks_on
+
+    picture = shape_of(recorded.inputs[0])
+    found = reaches(recorded) if len(picture) == 4 else {}
+    seconds = node_times(recorded, inputs) if inputs is not None else {}
+    layers, counted, uncounted = [], set(), []
+    for group in _groups(recorded):
+        costs = [cost_of(node) for node in group]
+        name, kind = layer_of(group[0])
+        own = {part for node in group for part in node.all_input_nodes if part in recorded.parameters}
+        new = {id(recorded.parameters[part][1]): recorded.parameters[part][1].numel() for part in own}
+        fresh = {key: many for key, many in new.items() if key not in counted}
+        counted |= set(fresh)
+        words = [operation(node) for node in group if operation(node) != "getitem"]
+        unknown = [operation(node) for node, cost in zip(group, costs, strict=True) if not cost.known]
+        uncounted += [f"{name or 'the network'}: {op}" for op in unknown]
+        does = [node for node in group if not is_view(node)]
+        layers.append(
+            Layer(
+                name=name,
+                kind=kind if _is_leaf(network, name) else " + ".join(dict.fromkeys(operation(node) for node in does)),
+                input=next((shape_of(part) for part in group[0].all_input_nodes), ()),
+                output=shape_of(group[-1]),
+                parameters=sum(fresh.values()),
+                macs=sum(cost.macs for cost in costs),
+                flops=sum(cost.flops for cost in costs),
+                activation_bytes=sum(bytes_of(node) for node in does),
+                moved_bytes=sum(_moved(node) for node in does),
+                field=_field(found.get(group[-1]), picture),
+                milliseconds=1e3 * sum(seconds[node] for node in group) if seconds else None,
+                operations=tuple(words),
+            )
+        )
+    unused = {name: parameter.numel() for name, parameter in network.named_parameters() if name in recorded.unused}
+    made = Analysis(
+        network=type(network).__name__,
+        picture=picture,
+        layers=tuple(layers),
+        parameters=sum(layer.parameters for layer in layers),
+        unused=unused,
+        buffers=sum(buffer.numel() for buffer in network.buffers()),
+        peak_bytes=_peak(recorded),
+        uncounted=tuple(dict.fromkeys(uncounted)),
+    )
+    return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, network))})
+
+
+def channels_of(network: nn.Module) -> int:
+    """Of the pictures that a network takes: those of its first convolution; 3 where it has none."""
+    return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"size is {size!r}; expected a height and a width of at least 1, or one number for both")
+    return sides[0], sides[1]
+
+
+def _groups(recorded: Trace) -> list[list[fx.Node]]:
+    """Operations that follow each other in the same layer; those that only show memory in another way alone are none."""
+    groups: list[list[fx.Node]] = []
+    last: Any = None
+    for node in recorded.operations():
+        if value_of(node) is None:
+            continue
+        here = layer_of(node)
+        if groups and here == last:
+            groups[-1].append(node)
+        else:
+            groups.append([node])
+        last = here
+    return [group for group in groups if not all(is_view(node) for node in group)]
+
+
+def _is_leaf(network: nn.Module, path: str) -> bool:
+    try:
+        return bool(path) and not any(True for _ in network.get_submodule(path).children())
+    except AttributeError:
+        return True
+
+
+def _moved(node: fx.Node) -> int:
+    return bytes_of(node) + sum(bytes_of(part) for part in node.all_input_nodes)
+
+
+def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
+    if reach is None or not reach.known:
+        return None
+    first = reach.at(*[0] * len(reach.shape))
+    top, bottom, left, right = reach.box
+    height, width = picture[-2:]
+    beyond = (top < 0) | (bottom >= height) | (left < 0) | (right >= width)
+    most = bool(((top <= 0) & (bottom >= height - 1) & (left <= 0) & (right >= width - 1)).all())
+    start = ((first[0] + first[1]) / 2, (first[2] + first[3]) / 2)
+    return Field(reach.field(), reach.jump, start, float(beyond.float().mean()), reach.whole and most)
+
+
+def _peak(recorded: Trace) -> int:
+    """The most bytes of activations at once, when each is freed after what takes it last, views of it included."""
+    nodes = recorded.operations()
+    root: dict[fx.Node, fx.Node] = {}
+    last: dict[fx.Node, int] = {}
+    for place, node in enumerate(nodes):
+        held = next((part for part in node.all_input_nodes if part in root), None) if is_view(node) else None
+        root[node] = root[held] if held is not None else node
+        for part in node.all_input_nodes:
+            if part in root:
+                last[root[part]] = place
+    size = {node: 0 if is_view(node) and root[node] is not node else bytes_of(node) for node in nodes}
+    live = peak = math.prod(shape_of(recorded.inputs[0])) * 4
+    gone: dict[int, int] = {}
+    for node in nodes:
+        if root[node] is node:
+            gone[last.get(node, len(nodes))] = gone.get(last.get(node, len(nodes)), 0) + size[node]
+    for place, node in enumerate(nodes):
+        live += size[node] if root[node] is node else 0
+        peak = max(peak, live)
+        live -= gone.get(place, 0)
+    return peak

@@ -1,0 +1,127 @@
+"""What is worth a second look in a network, in plain words, each with the number behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from foveal.analysis.analyze import Analysis, Layer
+
+HOLDS_MOST = 0.5
+"""Of all parameters: a layer with more of them is told."""
+
+FEW_FLOPS = 4.0
+"""A byte: convolutions and linear layers that do fewer wait for memory on about every machine."""
+
+
+def remarks_on(analysis: Analysis, network: nn.Module) -> Iterator[str]:
+    """Sentences about a network; none where there is nothing to say.
+
+    Args:
+        analysis: of the network, without remarks.
+        network: itself, for what its modules were told.
+    """
+    modules = dict(network.named_modules())
+    yield from _field(analysis)
+    seen = set()
+    for layer in analysis.layers:
+        module = modules.get(layer.name)
+        if module is None or layer.name in seen:
+            continue
+        seen.add(layer.name)
+        if isinstance(module, nn.Conv2d):
+            yield from _large_kernel(layer, module)
+            yield from _lost_pixels(layer, module)
+        if isinstance(module, nn.ConvTranspose2d):
+            yield from _checkerboard(layer, module)
+    yield from _memory_bound(analysis, modules)
+    yield from _most_parameters(analysis)
+    if analysis.unused:
+        many = sum(analysis.unused.values())
+        first = next(iter(analysis.unused))
+        yield f"{len(analysis.unused)} parameters ({many:,} numbers) are not used in evaluation, {first} first."
+    if analysis.uncounted:
+        yield f"Not counted: {'; '.join(analysis.uncounted[:5])}{' ...' if len(analysis.uncounted) > 5 else ''}."
+
+
+def _field(analysis: Analysis) -> Iterator[str]:
+    height, width = analysis.picture[-2:]
+    local = [layer for layer in analysis.layers if layer.field is not None and len(layer.output) == 4]
+    if any(layer.field.whole for layer in local if layer.field is not None):
+        return
+    if local and local[-1].field is not None:
+        tall, wide = local[-1].field.size
+        if tall < height or wide < width:
+            yield (
+                f"{local[-1].name or 'The last map'} sees {tall} x {wide} pixels, less than the picture's {height} x "
+                f"{width}: nothing larger can be told as a whole before the global pool."
+            )
+
+
+def _large_kernel(layer: Layer, module: nn.Conv2d) -> Iterator[str]:
+    tall, wide = module.kernel_size
+    if tall != wide or tall < 5 or module.groups > 1 or module.dilation != (1, 1) or tall % 2 == 0:
+        return
+    many = (tall - 1) // 2
+    here = module.in_channels * module.out_channels * tall * tall
+    channels = [module.in_channels] + [module.out_channels] * many
+    stacked = sum(9 * channels[at] * channels[at + 1] for at in range(many))
+    if stacked < here:
+        yield (
+            f"{layer.name}: one {tall} x {tall} kernel has {here:,} weights; {many} stacked 3 x 3 see as far with "
+            f"{stacked:,}."
+        )
+
+
+def _lost_pixels(layer: Layer, module: nn.Conv2d) -> Iterator[str]:
+    if isinstance(module.padding, str) or len(layer.input) != 4:
+        return
+    for axis, word in enumerate(("rows", "columns")):
+        side, step, kernel = layer.input[2 + axis], module.stride[axis], module.kernel_size[axis]
+        reach = module.dilation[axis] * (kernel - 1) + 1
+        seen = (layer.output[2 + axis] - 1) * step + reach - int(module.padding[axis])
+        if kernel >= step > 1 and seen < side:
+            yield (
+                f"{layer.name}: a kernel of {kernel} at stride {step} on {side} {word} never sees the last {side - seen}; "
+                f"pad, or take a picture whose sides fit."
+            )
+            return
+
+
+def _checkerboard(layer: Layer, module: nn.ConvTranspose2d) -> Iterator[str]:
+    uneven = [(k, s) for k, s in zip(module.kernel_size, module.stride, strict=True) if s > 1 and k % s]
+    if uneven:
+        kernel, stride = uneven[0]
+        yield (
+            f"{layer.name}: a transposed kernel of {kernel} at stride {stride} overlaps unevenly ({kernel % stride} left "
+            f"over), which shows as a checkerboard; take a kernel that the stride divides, or interpolate and convolve."
+        )
+
+
+def _memory_bound(analysis: Analysis, modules: dict[str, nn.Module]) -> Iterator[str]:
+    bound = [layer for layer in analysis.layers if layer.macs and layer.intensity < FEW_FLOPS]
+    bound = [layer for layer in bound if isinstance(modules.get(layer.name), nn.Conv2d)]
+    if not bound or not analysis.macs:
+        return
+    share = sum(layer.macs for layer in bound) / analysis.macs
+    least = min(bound, key=lambda layer: layer.intensity)
+    text = (
+        f"{len(bound)} convolutions do less than {FEW_FLOPS:.0f} FLOPs for a byte that they move ({least.name}: "
+        f"{least.intensity:.1f}) and wait for memory: they have {share:.1%} of the MACs"
+    )
+    spent = [layer.milliseconds for layer in analysis.layers if layer.milliseconds is not None]
+    if spent:
+        text += f" and took {sum(layer.milliseconds or 0 for layer in bound) / sum(spent):.1%} of the time"
+    yield text + "."
+
+
+def _most_parameters(analysis: Analysis) -> Iterator[str]:
+    if len([layer for layer in analysis.layers if layer.parameters]) < 3:
+        return
+    most = max(analysis.layers, key=lambda layer: layer.parameters)
+    if most.parameters > HOLDS_MOST * analysis.parameters:
+        share = most.parameters / analysis.parameters
+        yield f"{most.name} holds {share:.0%} of all parameters ({most.parameters:,} of {analysis.parameters:,})."

@@ -1,0 +1,140 @@
+"""A network as the graph of what it really computes: every operation, functional ones too, in the order of its run.
+
+`torch.export` records the network in evaluation mode on one input. Modules that are never called are not in it, a
+module that is called twice is there twice, and an operation that no module stands for is there too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+class Untraceable(ValueError):
+    """A network whose run cannot be recorded as one graph; the message says where."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recorded run.
+
+    Args:
+        graph: with a node for every operation; `node.meta["val"]` has the shape and dtype of what it gives.
+        inputs: the nodes of what the network was given.
+        parameters: the parameter that a node brings to some operation, as (name, tensor); likewise `buffers`.
+        unused: names of the parameters that no operation takes.
+        program: what runs the graph on real numbers.
+    """
+
+    graph: fx.Graph
+    inputs: tuple[fx.Node, ...]
+    parameters: dict[fx.Node, tuple[str, Tensor]]
+    buffers: dict[fx.Node, tuple[str, Tensor]]
+    unused: tuple[str, ...]
+    program: Any
+
+    def operations(self) -> list[fx.Node]:
+        """All nodes that compute, in order."""
+        return [node for node in self.graph.nodes if node.op == "call_function"]
+
+
+def trace(network: nn.Module, inputs: Sequence[Any]) -> Trace:
+    """Records one run of a network in evaluation mode; the network stays as it is.
+
+    Args:
+        network: any; its modules' modes are put back.
+        inputs: its positional arguments.
+
+    Raises:
+        Untraceable: if the network decides by the numbers in its maps, or fails on these inputs.
+
+    Example:
+        >>> [node.target.__name__ for node in trace(nn.Conv2d(3, 8, 3), [torch.empty(1, 3, 8, 8)]).operations()]
+        ['conv2d.default']
+    """
+    with _evaluating(network), _separate_attention():
+        try:
+            program = torch.export.export(network, tuple(inputs), strict=False).run_decompositions({})
+        except Exception as error:
+            raise Untraceable(_why(network, inputs, error)) from error
+    graph, signature = program.graph_module.graph, program.graph_signature
+    state, constants = program.state_dict, program.constants
+    parameters, buffers, given, taken = {}, {}, [], set()
+    for node in graph.nodes:
+        if node.op != "placeholder":
+            continue
+        name = signature.inputs_to_parameters.get(node.name)
+        held = signature.inputs_to_buffers.get(node.name)
+        if name is not None:
+            if node.users:
+                parameters[node] = (name, state[name])
+                taken.add(id(state[name]))
+        elif held is not None:
+            buffers[node] = (held, state[held] if held in state else constants[held])
+        elif node.name in signature.user_inputs:
+            given.append(node)
+    unused = tuple(name for name, value in network.named_parameters() if id(value) not in taken)
+    return Trace(graph, tuple(given), parameters, buffers, unused, program)
+
+
+def layer_of(node: fx.Node) -> tuple[str, str]:
+    """Path and type of the innermost module that an operation belongs to; the network's own path is empty."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path, kind = next(reversed(stack.values()), ("", ""))
+    name = kind if isinstance(kind, str) else kind.__name__
+    return str(path).removeprefix("L['self']").lstrip("."), name.rpartition(".")[2]
+
+
+def operation(node: fx.Node) -> str:
+    """What a node does, in one word: `conv2d`, `add`, ..."""
+    packet = getattr(node.target, "overloadpacket", node.target)
+    name = getattr(packet, "__name__", str(packet))
+    space = getattr(node.target, "namespace", "aten")
+    return name if space == "aten" else f"{space}.{name}"
+
+
+def shape_of(node: Any) -> tuple[int, ...]:
+    """Of what a node gives; of its first tensor where it gives several."""
+    value = value_of(node)
+    return () if value is None else tuple(value.shape)
+
+
+def value_of(node: Any) -> Any:
+    """The tensor without numbers that stands for what a node gives; None where it gives none."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else node
+    if isinstance(value, list | tuple):
+        value = next((part for part in value if isinstance(part, Tensor)), None)
+    return value if isinstance(value, Tensor) else None
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _separate_attention() -> Iterator[None]:
+    """PyTorch's own attention in its single steps: as one closed step nobody could count it."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _why(network: nn.Module, inputs: Sequence[Any], error: Exception) -> str:
+    sizes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in inputs)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(network).__name__} cannot be recorded on an input of {sizes}: {type(error).__name__}: {first[:300]}"
