@@ -138,20 +138,20 @@ def analyze(
         >>> analyze(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 32).macs
         194400
     """
-    given = list(inputs) if inputs is not None else [torch.zeros(1, channels_of(network), *_sides(size))]
+    given = list(inputs) if inputs is not None else [example_picture(network, size)]
     return from_trace(network, trace(network, given), given if time else None)
 
 
 def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None = None) -> Analysis:
     """The same of a run that is recorded already; with inputs it is measured."""
-    from foveal.analysis.layer_time import node_times
     from foveal.analysis.remarks import remarks_on
+    from foveal.analysis.replay import node_times
 
     picture = shape_of(recorded.inputs[0])
     found = reaches(recorded) if len(picture) == 4 else {}
     seconds = node_times(recorded, inputs) if inputs is not None else {}
     layers, counted, uncounted = [], set(), []
-    for group in _groups(recorded):
+    for group in groups_of(recorded):
         costs = [cost_of(node) for node in group]
         name, kind = layer_of(group[0])
         own = {part for node in group for part in node.all_input_nodes if part in recorded.parameters}
@@ -192,19 +192,17 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
     return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, network))})
 
 
-def channels_of(network: nn.Module) -> int:
-    """Of the pictures that a network takes: those of its first convolution; 3 where it has none."""
-    return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
-
-
-def _sides(size: int | Sequence[int]) -> tuple[int, int]:
+def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torch.Tensor:
+    """Zeros (1, C, H, W) as a network takes them: with as many channels as its first convolution, 3 where it has none."""
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"size is {size!r}; expected a height and a width of at least 1, or one number for both")
-    return sides[0], sides[1]
+    channels = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
+    return torch.zeros(1, channels, *sides, dtype=None if weight is None else weight.dtype)
 
 
-def _groups(recorded: Trace) -> list[list[fx.Node]]:
+def groups_of(recorded: Trace) -> list[list[fx.Node]]:
     """Operations that follow each other in the same layer; those that only show memory in another way alone are none."""
     groups: list[list[fx.Node]] = []
     last: Any = None

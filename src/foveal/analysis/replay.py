@@ -1,16 +1,29 @@
-"""How long every operation of a recorded run takes."""
+"""A recorded run on real numbers: what each operation gives, and how long it takes."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from foveal.analysis.trace import Trace
+
+
+def replay(recorded: Trace, inputs: Sequence[Any], keep: Collection[fx.Node]) -> dict[fx.Node, Tensor]:
+    """Runs it, with gradients as far as the inputs and parameters ask for them.
+
+    Args:
+        recorded: a run.
+        inputs: of the shapes that it was recorded with.
+        keep: the nodes whose results are wanted.
+    """
+    runner = _Runner(recorded, keep)
+    runner.run_on(inputs)
+    return runner.kept
 
 
 def node_times(recorded: Trace, inputs: Sequence[Any], *, repeats: int = 5) -> dict[fx.Node, float]:
@@ -18,28 +31,28 @@ def node_times(recorded: Trace, inputs: Sequence[Any], *, repeats: int = 5) -> d
 
     Args:
         recorded: a run.
-        inputs: what the network was given, with real numbers.
+        inputs: of the shapes that it was recorded with.
         repeats: how many runs are measured.
     """
-    clock = _Clock(recorded)
+    runner = _Runner(recorded, ())
     with torch.no_grad():
-        clock.run_on(inputs)
-        runs = [clock.run_on(inputs) for _ in range(repeats)]
+        runner.run_on(inputs)
+        runs = [dict(runner.run_on(inputs)) for _ in range(repeats)]
     return {node: statistics.median(run[node] for run in runs) for node in recorded.operations()}
 
 
-class _Clock(fx.Interpreter):
-    def __init__(self, recorded: Trace) -> None:
+class _Runner(fx.Interpreter):
+    def __init__(self, recorded: Trace, keep: Collection[fx.Node]) -> None:
         super().__init__(recorded.program.graph_module)
-        self.recorded = recorded
+        self.recorded, self.keep = recorded, set(keep)
         self.spent: dict[fx.Node, float] = {}
+        self.kept: dict[fx.Node, Tensor] = {}
 
     def run_on(self, inputs: Sequence[Any]) -> dict[fx.Node, float]:
         given = dict(zip(self.recorded.inputs, inputs, strict=True))
         held = {node: value for node, (_, value) in {**self.recorded.parameters, **self.recorded.buffers}.items()}
         places = [node for node in self.recorded.graph.nodes if node.op == "placeholder"]
-        self.spent = {}
-        # A placeholder that is in neither is one of a parameter that nothing takes.
+        # A placeholder that is in neither is that of a parameter which nothing takes.
         self.run(*(given[node] if node in given else held.get(node) for node in places))
         return self.spent
 
@@ -47,4 +60,6 @@ class _Clock(fx.Interpreter):
         began = time.perf_counter()
         result = super().run_node(node)
         self.spent[node] = time.perf_counter() - began
+        if node in self.keep:
+            self.kept[node] = result
         return result

@@ -1,0 +1,108 @@
+"""What a unit really looks at: the effective receptive field, measured by gradients (Luo et al. 2016)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from foveal.analysis.analyze import example_picture, groups_of
+from foveal.analysis.boxes import Reach
+from foveal.analysis.reach import reaches
+from foveal.analysis.replay import replay
+from foveal.analysis.trace import Trace, layer_of, shape_of, trace
+
+FAINT = 0.0455
+"""Of the largest gradient: what is weaker is outside, two standard deviations of a Gaussian."""
+
+
+@dataclass(frozen=True)
+class UnitField:
+    """The field of one place of a layer's map, all channels together.
+
+    Args:
+        layer: path of the layer.
+        unit: the place, (y, x).
+        grid: height and width of the map.
+        box: first and last row, first and last column of the pixels that it can depend on, inside the picture.
+        nominal: the same, going on beyond the picture.
+        heat: (H, W) float32, how strongly each pixel moves it: the mean size of the gradient, at most 1.
+        whole: whether it depends on the whole picture through attention or a pool over space.
+    """
+
+    layer: str
+    unit: tuple[int, int]
+    grid: tuple[int, int]
+    box: tuple[int, int, int, int]
+    nominal: tuple[int, int, int, int]
+    heat: Tensor
+    whole: bool
+
+    @property
+    def effective(self) -> float:
+        """Side of a square of as many pixels as move the unit at least 4.55 % as much as the strongest does."""
+        return float((self.heat >= FAINT).sum()) ** 0.5
+
+
+def unit_field(
+    network: nn.Module,
+    layer: str,
+    size: int | Sequence[int] = 224,
+    *,
+    unit: tuple[int, int] | None = None,
+    samples: int = 8,
+    seed: int = 0,
+) -> UnitField:
+    """The theoretical and the effective receptive field of a unit.
+
+    Args:
+        network: any that `analyze` takes.
+        layer: path of one of its layers, whose map is (B, C, H, W).
+        size: height and width of the picture, or one number for both.
+        unit: (y, x) in the layer's map; its middle by default.
+        samples: random pictures over which gradients are averaged.
+        seed: of these.
+
+    Raises:
+        ValueError: for a layer that is not there, whose output is no map, or a unit outside it.
+
+    Example:
+        >>> found = unit_field(nn.Sequential(nn.Conv2d(3, 4, 5, padding=2)), "0", 32)
+        >>> found.box, round(found.effective)
+        ((14, 18, 14, 18), 5)
+    """
+    recorded = trace(network, [example_picture(network, size)])
+    return unit_field_in(recorded, layer, unit=unit, samples=samples, seed=seed)
+
+
+def unit_field_in(
+    recorded: Trace, layer: str, *, unit: tuple[int, int] | None = None, samples: int = 8, seed: int = 0
+) -> UnitField:
+    """The same, in a run that is recorded already."""
+    ends = {layer_of(group[-1])[0]: group[-1] for group in groups_of(recorded)}
+    if layer not in ends:
+        near = difflib.get_close_matches(layer, ends, 1, 0.3)
+        raise ValueError(f"no layer is called {layer!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    node, nominal = ends[layer], reaches(recorded)
+    shape = shape_of(node)
+    if node not in nominal or len(shape) != 4:
+        raise ValueError(f"{layer} gives {tuple(shape)}; expected a map (B, C, H, W) that depends on the picture")
+    y, x = unit or (shape[2] // 2, shape[3] // 2)
+    if not (0 <= y < shape[2] and 0 <= x < shape[3]):
+        raise ValueError(f"unit is ({y}, {x}); {layer} has a map of {shape[2]} x {shape[3]}")
+    inside: Reach = reaches(recorded, beyond=False)[node]
+    generator, (batch, channels, height, width) = torch.Generator().manual_seed(seed), shape_of(recorded.inputs[0])
+    heat = torch.zeros(height, width)
+    for _ in range(samples):
+        picture = torch.randn(batch, channels, height, width, generator=generator).requires_grad_()
+        with torch.enable_grad():
+            map_ = replay(recorded, [picture], [node])[node]
+            spread = torch.randn(shape[1], generator=generator).to(map_)
+            (gradient,) = torch.autograd.grad((map_[0, :, y, x] * spread).sum(), picture)
+        heat += gradient[0].abs().sum(0)
+    heat /= heat.max().clamp(min=1e-30)
+    whole = nominal[node].whole
+    return UnitField(layer, (y, x), (shape[2], shape[3]), inside.unit(y, x), nominal[node].unit(y, x), heat, whole)
