@@ -13,7 +13,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_it_has_the_shapes_that_it_says(case):
     check_shapes(case)
 
@@ -33,7 +33,7 @@ def test_it_exports(case, tmp_path):
     check_exports(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_it_works_on_glimpses(case):
     check_glimpses(case)
 

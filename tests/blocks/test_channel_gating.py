@@ -22,7 +22,7 @@ CASES = [
 FOVEAL = Layout.foveal(picture=[(120, 100), (64, 128)], size=16, levels=4, fixation=[(0.2, 0.7), (1.0, 0.0)])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_it_has_the_shapes_that_it_says(case):
     check_shapes(case)
 
@@ -42,7 +42,7 @@ def test_it_exports(case, tmp_path):
     check_exports(case, tmp_path)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_it_works_on_glimpses(case):
     check_glimpses(case)
 
