@@ -51,7 +51,8 @@ class GaussianSpatialAttention(Gate):
     """`x * (floor + (1 - floor) * exp(-e**2 / (2 * sigma**2)))`, `e` the eccentricity of each cell.
 
     Eccentricity is the distance from the nearest fixation over half the picture's longer side, so the same weights
-    serve every picture size. One parameter, `sigma`, positive by construction (softplus).
+    serve every picture size. One parameter, `sigma`, positive by construction (softplus), and two more
+    for a center, where there is one.
 
     Args:
         sigma: width at the start, in units of half the longer side; narrow in shallow stages, wider in deep ones.
@@ -103,18 +104,16 @@ class GaussianSpatialAttention(Gate):
         return self._falling(layout_eccentricity(layout, n, self._place()).to(self.raw_sigma.device))
 
     def _place(self) -> Tensor | None:
-        """The center, precise enough to count cells by: half precision is not."""
-        return None if self.center is None else self.center.to(torch.promote_types(self.center.dtype, torch.float32))
+        return None if self.center is None else self.center.to(_precise(self.center))
 
     def _falling(self, squares: Tensor) -> Tensor:
-        if self.raw_sigma.dtype == torch.float64:
-            squares = squares.double()
         return self.floor + (1 - self.floor) * torch.exp(-squares / (2 * self.sigma.square()))
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
         """(B, C, H, W), or windows (B * K, C, n, n) with their layout -> the same shape."""
         if layout is None:
-            return self.blended(x, x * self._falling(squared_eccentricity(x, self._place())).to(x.dtype))
+            squares = squared_eccentricity(x, self._place()).to(_precise(self.raw_sigma))
+            return self.blended(x, x * self._falling(squares).to(x.dtype))
         weights = self.weights(layout, x.shape[-1])
         if len(layout) * layout.num_windows != x.shape[0]:
             weights = weights.expand(x.shape[0] // layout.num_windows, -1, -1, -1)
@@ -122,6 +121,11 @@ class GaussianSpatialAttention(Gate):
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma.item():.3f}, floor={self.floor}"
+
+
+def _precise(parameter: Tensor) -> torch.dtype:
+    """The dtype to count cells in: that of the parameter, but never half precision."""
+    return torch.promote_types(parameter.dtype, torch.float32)
 
 
 def gaussian_attention(
