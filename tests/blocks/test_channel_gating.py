@@ -4,13 +4,47 @@ import doctest
 
 import pytest
 import torch
+from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
 from layouts import maps_of
 
 import foveal.blocks.channel_gating as module
 from foveal.blocks.channel_gating import ChannelGating
+from foveal.blocks.registry import create_block
+from foveal.convert.foveate import foveate
 from foveal.layout import Layout
+from foveal.retina import Retina
+
+CASES = [
+    Case("channel_gating", {"channels": 4}),
+    Case("channel_gating", {"channels": 4, "reduction": 1}),
+]
 
 FOVEAL = Layout.foveal(picture=[(120, 100), (64, 128)], size=16, levels=4, fixation=[(0.2, 0.7), (1.0, 0.0)])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_has_the_shapes_that_it_says(case):
+    check_shapes(case)
+
+
+@checked(CASES)
+def test_gradients_are_those_of_finite_differences(case):
+    check_gradients(case)
+
+
+@checked(CASES)
+def test_it_compiles(case):
+    check_compiles(case)
+
+
+@checked(CASES)
+def test_it_exports(case, tmp_path):
+    check_exports(case, tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_works_on_glimpses(case):
+    check_glimpses(case)
 
 
 @pytest.fixture
@@ -87,5 +121,33 @@ def test_one_layout_serves_a_batch(gating):
     assert torch.equal(gating(maps, one), gating(maps, Layout.stack([one] * 3)))
 
 
+def test_on_pictures_it_is_the_squeeze_excite_of_the_same_weights(gating):
+    other = create_block("squeeze_excite", channels=8, reduction=4)
+    named = {"squeeze": "gate.fc1", "excite": "gate.fc2"}
+    weights = [(*name.split("."), value) for name, value in gating.named_parameters()]
+    shapes = {name: value.shape for name, value in other.named_parameters()}
+    state = {f"{named[layer]}.{kind}": value for layer, kind, value in weights}
+    other.load_state_dict({name: value.view(shapes[name]) for name, value in state.items()})
+    x = torch.randn(3, 8, 6, 10)
+    torch.testing.assert_close(gating(x), other(x))
+
+
+def test_through_foveate_it_gates_and_counts_as_it_does_with_a_layout(gating):
+    glimpse = Retina(16, levels=3)(torch.randn(2, 8, 50, 64))
+    foveated = foveate(gating.train())
+    with torch.no_grad():
+        gated = foveated(glimpse).flatten(0, 1)
+        torch.testing.assert_close(gated, gating(glimpse.pixels.flatten(0, 1), glimpse.layout))
+    torch.testing.assert_close(foveated.importance, gating.importance)
+    assert not torch.equal(foveated.importance, torch.full((8,), 0.5))
+
+
+@pytest.mark.parametrize("options", [{"channels": 0}, {"channels": 4, "reduction": 0}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ValueError, match=r"channels is \d and reduction \d; expected whole numbers of at least 1"):
+        create_block("channel_gating", **options)
+
+
 def test_the_examples_in_the_documentation_are_true():
-    assert doctest.testmod(module).failed == 0
+    names = {"torch": torch, "create_block": create_block}
+    assert doctest.testmod(module, extraglobs=names).failed == 0

@@ -5,15 +5,50 @@ import math
 
 import pytest
 import torch
+from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import layouts, maps_of
 
 import foveal.blocks.gaussian_attention as module
 from foveal.blocks.gaussian_attention import GaussianSpatialAttention
+from foveal.blocks.registry import create_block
+from foveal.convert.foveate import foveate
 from foveal.layout import Layout
+from foveal.retina import Retina
+
+CASES = [
+    Case("gaussian_attention", {"channels": 4, "sigma": 0.4}),
+    Case("gaussian_attention", {"channels": 4, "center": (0.3, 0.8), "learn_center": True}),
+    Case("gaussian_attention", {"channels": 4, "center": (0.3, 0.8), "learnable": False}),
+]
 
 FOVEAL = Layout.foveal(picture=[(120, 100), (64, 128)], size=16, levels=4, fixation=[(0.2, 0.7), (1.0, 0.0)])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_has_the_shapes_that_it_says(case):
+    check_shapes(case)
+
+
+@checked(CASES)
+def test_gradients_are_those_of_finite_differences(case):
+    check_gradients(case)
+
+
+@checked(CASES)
+def test_it_compiles(case):
+    check_compiles(case)
+
+
+@checked(CASES)
+def test_it_exports(case, tmp_path):
+    check_exports(case, tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_works_on_glimpses(case):
+    check_glimpses(case)
 
 
 @given(layouts(), st.sampled_from([1, 2, 4]), st.floats(0.05, 3), st.floats(0, 0.95))
@@ -110,5 +145,79 @@ def test_values_out_of_range_are_refused(sigma, floor):
         GaussianSpatialAttention(sigma, floor=floor)
 
 
+@pytest.mark.parametrize("center", [None, (0.2, 0.9)])
+def test_on_pictures_the_weight_of_a_cell_is_the_gaussian_of_its_distance_from_the_center(center):
+    attention = GaussianSpatialAttention(0.6, floor=0.1, center=center)
+    result = attention(torch.ones(2, 1, 5, 9))
+    y, x = center or (0.5, 0.5)
+    for row in range(5):
+        for column in range(9):
+            apart = math.dist((row + 0.5, column + 0.5), (5 * y, 9 * x)) / 4.5
+            expected = 0.1 + 0.9 * math.exp(-(apart**2) / (2 * 0.6**2))
+            assert result[1, 0, row, column].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("center", [None, (0.2, 0.9)])
+def test_through_foveate_it_is_as_with_a_layout_and_looks_where_the_glimpse_does(center):
+    attention = GaussianSpatialAttention(0.4, center=center)
+    glimpse = Retina(16, levels=3)(torch.randn(2, 4, 50, 64), fixation=[(0.1, 0.7), (0.8, 0.4)])
+    maps, layout = glimpse.pixels.flatten(0, 1), glimpse.layout
+    result = foveate(attention)(glimpse)
+    assert torch.equal(result.flatten(0, 1), attention(maps, layout))
+    half = layout.pictures.amax(1) / 2
+    for sample in range(2):
+        y, x = (torch.tensor(center) if center else layout.fixations[sample, 0]) * layout.pictures[sample]
+        place = layout.cell_places(16)[sample, 2, 3, 11]
+        apart = math.dist((y, x), place) / half[sample].item()
+        expected = 0.25 + 0.75 * math.exp(-(apart**2) / (2 * 0.4**2))
+        torch.testing.assert_close(result[sample, 2, :, 3, 11], glimpse.pixels[sample, 2, :, 3, 11] * expected)
+
+
+def test_of_one_window_that_looks_aside_the_eccentricity_is_from_there():
+    attention = GaussianSpatialAttention(0.4)
+    picture = torch.randn(1, 4, 32, 32)
+    aside = foveate(attention)(Retina(32, levels=1)(picture, fixation=(0.1, 0.7)))[:, 0]
+    torch.testing.assert_close(aside, GaussianSpatialAttention(0.4, center=(0.1, 0.7))(picture))
+
+
+def test_a_step_of_training_moves_the_center_where_the_loss_falls():
+    attention = GaussianSpatialAttention(0.5, learn_center=True)
+    wanted = GaussianSpatialAttention(0.5, center=(0.3, 0.6))
+    maps = torch.randn(2, 4, 12, 20)
+    optimiser = torch.optim.Adam(attention.parameters(), lr=0.02)
+    for _ in range(150):
+        optimiser.zero_grad()
+        (attention(maps) - wanted(maps).detach()).square().mean().backward()
+        optimiser.step()
+    assert attention.center.tolist() == pytest.approx([0.3, 0.6], abs=0.02)
+
+
+def test_a_center_that_is_not_to_be_learned_receives_no_gradient_and_is_saved():
+    attention = GaussianSpatialAttention(center=(0.3, 0.6))
+    assert not attention.center.requires_grad
+    assert set(attention.state_dict()) == {"raw_sigma", "center"}
+    assert set(GaussianSpatialAttention().state_dict()) == {"raw_sigma"}, "weights without a center load as before"
+
+
+def test_it_has_as_many_parameters_as_it_says():
+    for options, expected in (({}, 1), ({"center": (0, 1)}, 3), ({"learn_center": True}, 3)):
+        block = create_block("gaussian_attention", channels=8, **options)
+        assert sum(p.numel() for p in block.parameters()) == expected
+
+
+def test_half_precision_still_counts_cells():
+    attention = GaussianSpatialAttention(0.5, learn_center=True).bfloat16()
+    x = torch.ones(1, 1, 1, 600, dtype=torch.bfloat16)
+    wide = GaussianSpatialAttention(attention.sigma.item(), learn_center=True)
+    torch.testing.assert_close(attention(x).float(), wide(x.float()), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("center", [(0.5,), (0.5, 1.1), (-0.1, 0.5), (float("nan"), 0.5)])
+def test_a_center_beside_the_picture_is_refused(center):
+    with pytest.raises(ValueError, match=r"center is .*; expected \(y, x\) relative to the picture, each in \[0, 1\]"):
+        GaussianSpatialAttention(center=center)
+
+
 def test_the_examples_in_the_documentation_are_true():
-    assert doctest.testmod(module).failed == 0
+    names = {"torch": torch, "create_block": create_block}
+    assert doctest.testmod(module, extraglobs=names).failed == 0

@@ -47,7 +47,7 @@ def test_names_that_are_not_there_name_the_nearest():
     with pytest.raises(ValueError, match=r"did you mean 'channel_gating'\?"):
         create_block("chanel_gating")
     with pytest.raises(TypeError, match=r"channel_gating: .*'width'.*it takes \(channels"):
-        create_block("channel_gating", width=3)
+        create_block("channel_gating", channels=8, width=3)
     with pytest.raises(ValueError, match="expected one of"):
         list_blocks(family="no such")
 

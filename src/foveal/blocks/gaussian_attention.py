@@ -12,22 +12,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.blocks.across_windows import across_windows
+from foveal.blocks.gate import Gate
+from foveal.blocks.registry import Block
 from foveal.layout import Layout
 
 
-class GaussianSpatialAttention(nn.Module):
+@across_windows
+def squared_eccentricity(x: Tensor, center: Tensor | None) -> Tensor:
+    """(1, 1, H, W): squared distance of every cell from a place, in units of half the longer side.
+
+    Args:
+        x: (B, C, H, W), maps of whole pictures.
+        center: (2,), the place (y, x) relative to the picture; None for the fixation, which is the middle of maps
+            that know of none.
+    """
+    height, width = x.shape[2:]
+    dtype = torch.float32 if center is None else center.dtype
+    half = max(height, width) / 2
+    above, beside = (0.5, 0.5) if center is None else (center[0], center[1])
+    rows = torch.arange(height, device=x.device, dtype=dtype) + 0.5 - above * height
+    columns = torch.arange(width, device=x.device, dtype=dtype) + 0.5 - beside * width
+    return ((rows / half).square()[:, None] + (columns / half).square())[None, None]
+
+
+def layout_eccentricity(layout: Layout, n: int, center: Tensor | None) -> Tensor:
+    """(B, K, n, n): `squared_eccentricity` of the cells of windows, float32 or the dtype of `center`."""
+    half = layout.pictures.amax(1).float() / 2
+    if center is None:
+        return (layout.eccentricity(n) / half[:, None, None, None]).square()
+    # Both before the subtraction in units of half the longer side: far places in pixels pass what a float32 holds.
+    half = half.double()[:, None, None, None, None]
+    places, sides = layout.cell_places(n) / half, layout.pictures[:, None, None, None] / half
+    return (places.to(center) - center * sides.to(center)).square().sum(-1)
+
+
+class GaussianSpatialAttention(Gate):
     """`x * (floor + (1 - floor) * exp(-e**2 / (2 * sigma**2)))`, `e` the eccentricity of each cell.
 
     Eccentricity is the distance from the nearest fixation over half the picture's longer side, so the same weights
-    serve every picture size. One parameter, `sigma`, positive by construction (softplus).
+    serve every picture size. One parameter, `sigma`, positive by construction (softplus), and two more
+    for a center, where there is one.
 
     Args:
         sigma: width at the start, in units of half the longer side; narrow in shallow stages, wider in deep ones.
         floor: the weight infinitely far away, in [0, 1).
         learnable: whether sigma receives gradient.
+        center: the place (y, x), relative to the picture, that eccentricity is counted from, instead of the fixation.
+        learn_center: whether that place is a parameter too; it starts at `center`, or at the picture's middle.
 
     Raises:
-        ValueError: for sigma or floor out of range.
+        ValueError: for sigma, floor or center out of range.
 
     Example:
         >>> layout = Layout.foveal(picture=(256, 256), size=64, levels=3)
@@ -35,13 +70,29 @@ class GaussianSpatialAttention(nn.Module):
         torch.Size([3, 8, 16, 16])
     """
 
-    def __init__(self, sigma: float = 0.5, *, floor: float = 0.25, learnable: bool = True) -> None:
+    center: nn.Parameter | None
+
+    def __init__(
+        self,
+        sigma: float = 0.5,
+        *,
+        floor: float = 0.25,
+        learnable: bool = True,
+        center: tuple[float, float] | None = None,
+        learn_center: bool = False,
+    ) -> None:
         super().__init__()
         if not sigma > 0 or not 0 <= floor < 1:
             raise ValueError(f"sigma {sigma} must be above 0 and floor {floor} in [0, 1)")
+        if center is None and learn_center:
+            center = (0.5, 0.5)
+        if center is not None and (len(center) != 2 or not all(0 <= place <= 1 for place in center)):
+            raise ValueError(f"center is {center}; expected (y, x) relative to the picture, each in [0, 1]")
         self.floor = floor
         raw = sigma + math.log(-math.expm1(-sigma))  # the inverse of softplus
         self.raw_sigma = nn.Parameter(torch.tensor(raw), requires_grad=learnable)
+        place = None if center is None else nn.Parameter(torch.tensor(center).float(), requires_grad=learn_center)
+        self.register_parameter("center", place)
 
     @property
     def sigma(self) -> Tensor:
@@ -50,17 +101,70 @@ class GaussianSpatialAttention(nn.Module):
 
     def weights(self, layout: Layout, n: int) -> Tensor:
         """(B, K, n, n) float32, each in (floor, 1]."""
-        half = layout.pictures.amax(1).float() / 2
-        eccentricity = layout.eccentricity(n) / half[:, None, None, None]
-        eccentricity = eccentricity.to(self.raw_sigma.device)
-        return self.floor + (1 - self.floor) * torch.exp(-eccentricity.square() / (2 * self.sigma.square()))
+        return self._falling(layout_eccentricity(layout, n, self._place()).to(self.raw_sigma.device))
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """(B * K, C, n, n) -> the same shape."""
+    def _place(self) -> Tensor | None:
+        return None if self.center is None else self.center.to(_precise(self.center))
+
+    def _falling(self, squares: Tensor) -> Tensor:
+        return self.floor + (1 - self.floor) * torch.exp(-squares / (2 * self.sigma.square()))
+
+    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
+        """(B, C, H, W), or windows (B * K, C, n, n) with their layout -> the same shape."""
+        if layout is None:
+            squares = squared_eccentricity(x, self._place()).to(_precise(self.raw_sigma))
+            return self.blended(x, x * self._falling(squares).to(x.dtype))
         weights = self.weights(layout, x.shape[-1])
         if len(layout) * layout.num_windows != x.shape[0]:
             weights = weights.expand(x.shape[0] // layout.num_windows, -1, -1, -1)
-        return x * weights.flatten(0, 1)[:, None].to(x.dtype)
+        return self.blended(x, x * weights.flatten(0, 1)[:, None].to(x.dtype))
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma.item():.3f}, floor={self.floor}"
+
+
+def _precise(parameter: Tensor) -> torch.dtype:
+    """The dtype to count cells in: that of the parameter, but never half precision."""
+    return torch.promote_types(parameter.dtype, torch.float32)
+
+
+def gaussian_attention(
+    channels: int,
+    *,
+    sigma: float = 0.5,
+    floor: float = 0.25,
+    learnable: bool = True,
+    center: tuple[float, float] | None = None,
+    learn_center: bool = False,
+) -> GaussianSpatialAttention:
+    """Gaussian spatial attention, `x * (floor + (1 - floor) * exp(-e**2 / (2 * sigma**2)))`, `e` the eccentricity.
+
+    The fall-off of acuity with eccentricity (Schwartz 1977). Eccentricity is the distance of a cell from the fixation
+    over half the picture's longer side. On glimpses the fixation is theirs; on plain maps it is the middle.
+
+    Shapes: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Parameters: `1`; with a center `3`.
+
+    Use it when what matters lies near where one looks, and its surroundings should count less without being lost.
+    Not where the edge matters as much as the middle, as in segmentation: it can only dim. It saves no work.
+
+    Args:
+        channels: C; any number serves, since all channels are weighed alike.
+        sigma: width at the start, in units of half the longer side; narrow in shallow stages, wider in deep ones.
+        floor: the weight infinitely far away, in [0, 1).
+        learnable: whether sigma receives gradient.
+        center: the place (y, x), relative to the picture, that eccentricity is counted from, instead of the fixation.
+        learn_center: whether that place is learned too; it starts at `center`, or at the picture's middle.
+
+    Raises:
+        ValueError: for sigma, floor or center out of range.
+
+    Example:
+        >>> create_block("gaussian_attention", channels=8, learn_center=True)(torch.rand(2, 8, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+    """
+    return GaussianSpatialAttention(sigma, floor=floor, learnable=learnable, center=center, learn_center=learn_center)
+
+
+BLOCKS = (Block("gaussian_attention", gaussian_attention),)

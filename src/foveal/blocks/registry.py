@@ -13,12 +13,27 @@ from functools import lru_cache
 from torch import nn
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "attention": (),
+    "attention": (
+        "cbam",
+        "channel_gating",
+        "coordinate_attention",
+        "gaussian_attention",
+        "pixel_attention",
+        "spatial_channel_attention",
+        "squeeze_excite",
+    ),
     "convolutions": (),
     "fusion": (),
     "filters": (),
     "losses": (),
-    "pooling": (),
+    "pooling": (
+        "blur_pool",
+        "generalized_mean_pool",
+        "learnable_pool",
+        "plain_pools",
+        "spatial_pyramid_pool",
+        "stochastic_pool",
+    ),
     "structures": (),
 }
 """The modules of `foveal.blocks` in which the blocks of each family are; each lists its own in `BLOCKS`."""

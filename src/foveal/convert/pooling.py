@@ -189,11 +189,16 @@ def _adaptive_max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     x, size = _adaptive(func, args, kwargs)
     if not x._kind.space:
         return once_a_picture(F.adaptive_max_pool2d, x, size)
-    if size != (1, 1):
-        raise Refused(f"adaptive_max_pool2d() to {size}; across windows only to (1, 1)")
     if fills(x._look.layout):
         return wrap(plainly(F.adaptive_max_pool2d, bare(x), size), x._look, POOLED)
-    return repeat(_largest(x)[..., None, None], x._look)
+    if size == (1, 1):
+        return repeat(_largest(x)[..., None, None], x._look)
+    share = _bins(x, size).to(x.device).expand(x.shape[0] // x._look.layout.num_windows, *[-1] * 5)
+    maps, found = bare(x).unflatten(0, share.shape[:2]), []
+    for held in (share > 0).flatten(4).unbind(-1):  # one bin after the other: all at once would be the maps so often
+        seen = maps.masked_fill(~held[:, :, None], float("-inf")).amax((1, 3, 4))
+        found.append(seen.masked_fill(~held.any(3).any(2).any(1)[:, None], 0))  # where no window lies
+    return repeat(torch.stack(found, -1).unflatten(-1, size), x._look)
 
 
 def _adaptive(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[WindowMaps, tuple[int, int]]:
@@ -210,31 +215,46 @@ def _adaptive(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
 
 def _bins(x: WindowMaps, size: tuple[int, int]) -> Tensor:
     """(B, K, n, n, height, width) float64: what each cell gives to each of the dense network's adaptive bins."""
-    look, cut, n = x._look, x._kind.cut, side_of(x)
-    layout = look.layout
 
     def compute() -> Tensor:
-        pixels = layout.size / n
-        cells = torch.ceil(layout.pictures / pixels).long()  # of the dense map, (B, 2)
-        if cut:
-            far = reaches(look, cut)
-            finest = torch.where((layout.levels == 0)[..., None], far, torch.zeros_like(far)).amax(1)
-            cells = torch.where(finest > 0, torch.minimum(cells, finest), cells)
-        strips = [_strips(cells[:, axis], many) * pixels for axis, many in enumerate(size)]
-        areas = own_areas(
-            size=layout.size,
-            origins=layout.origins,
-            levels=layout.levels,
-            pictures=layout.pictures,
-            valid=layout.valid,
-            n=n,
-            bins=(strips[0], strips[1]),
-        ).double()
-        mask = beyond(look, cut, n)
-        areas = areas if mask is None else areas.masked_fill(mask[..., None, None], 0)
-        return areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
+        cells = dense_cells(x)
+        return shares(x, (_strips(cells[:, 0], size[0]), _strips(cells[:, 1], size[1])))
 
-    return layout.remembered(("bins", size, cut, n), compute)
+    return x._look.layout.remembered(("bins", size, x._kind.cut, side_of(x)), compute)
+
+
+def dense_cells(x: WindowMaps) -> Tensor:
+    """(B, 2) int64: the cells along y and x of the map that the dense network would have."""
+    look, cut = x._look, x._kind.cut
+    layout = look.layout
+    cells = torch.ceil(layout.pictures / (layout.size / side_of(x))).long()
+    if cut:
+        far = reaches(look, cut)
+        finest = torch.where((layout.levels == 0)[..., None], far, torch.zeros_like(far)).amax(1)
+        cells = torch.where(finest > 0, torch.minimum(cells, finest), cells)
+    return cells
+
+
+def shares(x: WindowMaps, strips: tuple[Tensor, Tensor]) -> Tensor:
+    """(B, K, n, n, P, Q) float64: what each cell stands for of each part of the picture; adds up to 1 in each.
+
+    Args:
+        x: the maps.
+        strips: (B, P, 2) and (B, Q, 2), where the parts begin and end along y and x, in cells of the dense map.
+    """
+    layout, n = x._look.layout, side_of(x)
+    areas = own_areas(
+        size=layout.size,
+        origins=layout.origins,
+        levels=layout.levels,
+        pictures=layout.pictures,
+        valid=layout.valid,
+        n=n,
+        bins=(strips[0] * (layout.size / n), strips[1] * (layout.size / n)),
+    ).double()
+    mask = beyond(x._look, x._kind.cut, n)
+    areas = areas if mask is None else areas.masked_fill(mask[..., None, None], 0)
+    return areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
 
 
 def _strips(cells: Tensor, many: int) -> Tensor:
