@@ -15,7 +15,7 @@ from typing import Annotated, cast
 import typer
 
 from foveal import __version__
-from foveal.cli import bench, data, describe, evaluate, explain, train, view
+from foveal.cli import bench, data, describe, evaluate, explain, features, train, view
 from foveal.cli.output import one_line, show_help, speak_utf8
 from foveal.memory import is_out_of_memory
 
@@ -74,6 +74,7 @@ app.command("train", rich_help_panel=TEACH, epilog=train.EXAMPLES)(train.train)
 app.command("evaluate", rich_help_panel=TEACH, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("bench", rich_help_panel=TEACH, epilog=bench.EXAMPLES)(bench.bench)
 app.command("explain", rich_help_panel=LEARN, epilog=explain.EXAMPLES)(explain.explain)
+app.command("features", rich_help_panel=LEARN, epilog=features.EXAMPLES)(features.features)
 app.add_typer(data.app, name="data", rich_help_panel=TEACH)
 
 
