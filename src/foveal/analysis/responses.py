@@ -108,12 +108,13 @@ class _Rectifiers(TorchFunctionMode):
         in_place = func in _IN_PLACE or kwargs.pop("inplace", False)
         kwargs.pop("inplace", None)
         function = _OUT_OF_PLACE.get(func, func)
+        source = x.clone() if in_place else x  # some rectifiers keep it for the way back
         if self.view == "guided":
-            out: Tensor = _OnlyPositive.apply(function(x, *args[1:], **kwargs))
+            out: Tensor = _OnlyPositive.apply(function(source, *args[1:], **kwargs))
         else:
             with torch.no_grad():
-                forward = function(x, *args[1:], **kwargs)
-            out = _Passed.apply(x, forward)
+                forward = function(source, *args[1:], **kwargs)
+            out = _Passed.apply(source, forward)
         return x.copy_(out) if in_place else out
 
 
