@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foveal.cli.options import standard_input
 from foveal.cli.output import STANDARD, one_line, refuse_overwriting, refuse_unwritable
 from foveal.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from foveal.analysis.feature_pictures import NetworkInput
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -114,7 +120,7 @@ def _sides(text: str | None) -> tuple[int, int] | None:
     return sides
 
 
-def _list_layers(network: Any, taken: Any) -> None:
+def _list_layers(network: nn.Module, taken: NetworkInput) -> None:
     import torch
 
     from foveal.analysis.layer_maps import layers_with_maps
@@ -126,6 +132,4 @@ def _list_layers(network: Any, taken: Any) -> None:
 
 
 def _is_untaught(model: str) -> bool:
-    import os
-
     return model != "default" and not os.path.isdir(model)
