@@ -34,6 +34,7 @@ from foveal.models.saliency import SaliencyHead, load_saliency
 from foveal.policy.learned import draw_places, mixture_loss
 from foveal.policy.scores import contrast, places
 from foveal.retina import Glimpse
+from foveal.whole_file import whole_file
 
 HELD_OUT, SIDES, TESTED = 60, (32, 56), (32, 44, 56)
 
@@ -189,10 +190,10 @@ def ways(canvas: int, size: int, levels: int) -> dict[str, Way]:
         found[f"{name}-oracle"] = Way(lambda x, c: retina(x, c), cells, halo=halo)
         found[f"{name}-energy"] = Way(by_score(contrast, 1, "mass"), cells + extra, halo=halo)
         found[f"{name}-saliency"] = Way(by_score(seen, 1, "peak"), cells + extra, halo=halo)
-        learned = Way(lambda x, c: None, cells + extra, halo=halo, head=SaliencyHead(), retina=retina)
+        learned = Way(lambda x, c: None, cells + extra, halo=halo, head=SaliencyHead(64), retina=retina)
         learned.look = by_score(lambda glimpse: learned.head(glimpse), 1, "peak")  # type: ignore[misc]
         found[f"{name}-learned"] = learned
-        twice = Way(lambda x, c: None, 2 * cells - size**2 + extra, halo=halo, head=SaliencyHead(), retina=retina)
+        twice = Way(lambda x, c: None, 2 * cells - size**2 + extra, halo=halo, head=SaliencyHead(64), retina=retina)
         twice.look = by_score(lambda glimpse: twice.head(glimpse), 2, "peak")  # type: ignore[misc]
         found[f"{name}-learned-twice"] = twice
 
@@ -236,31 +237,45 @@ def train(
     torch.manual_seed(seed)
     network: nn.Module = SmallResNet()
     model = foveate(network, halo=way.halo, pool=pool).train() if way.foveated else network.train()
-    parameters = [*model.parameters(), *(way.head.parameters() if way.head is not None else ())]
-    optimiser = torch.optim.AdamW(parameters, rate, weight_decay=0.05)
+    model.to(memory_format=torch.channels_last)  # in which all ways are fastest
+    whole = nn.ModuleList([model, way.head or nn.Identity()])
+    optimiser = torch.optim.AdamW(whole.parameters(), rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
     order = np.random.default_rng(seed)
-    began, losses = time.perf_counter(), []
+    begun, spent, losses = 0, 0.0, []
+    if kept.with_suffix(".part").exists():
+        state = torch.load(kept.with_suffix(".part"), weights_only=True)
+        for thing, held in zip((whole, optimiser, schedule), state["states"], strict=True):
+            thing.load_state_dict(held)
+        begun, spent, losses = state["step"], state["spent"], state["losses"]
+    began = time.perf_counter() - spent
     for step in range(steps):
         rows = [data.taught[row] for row in order.integers(len(data.taught), size=batch)]
+        if step < begun:
+            continue
+        torch.manual_seed(seed * 1_000_003 + step)  # a run that is taken up again draws as one that was not left
         x, labels, centres = data.draw(rows, seed * 1_000_003 + step, None)
-        if way.head is None:
-            loss = F.cross_entropy(model(way.look(x, centres)), labels, label_smoothing=0.1)
-        else:
-            loss = _learn(model, way, x, labels)
+        with torch.autocast("cpu", torch.bfloat16):
+            if way.head is None:
+                loss = F.cross_entropy(model(_shown(way, x, centres)).float(), labels, label_smoothing=0.1)
+            else:
+                loss = _learn(model, way, x, labels)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
+        spent = time.perf_counter() - began
         if step % 50 == 49:
-            spent = time.perf_counter() - began
             print(f"{name}: step {step + 1} of {steps}, loss {np.mean(losses[-50:]):.3f}, {spent:.0f} s", flush=True)
-    seconds = time.perf_counter() - began
-    save_file(
-        {k: v.contiguous() for k, v in nn.ModuleList([model, way.head or nn.Identity()]).state_dict().items()}, kept
-    )
+        if step % 250 == 249:
+            states = [thing.state_dict() for thing in (whole, optimiser, schedule)]
+            with whole_file(kept.with_suffix(".part"), "wb") as file:
+                torch.save({"states": states, "step": step + 1, "spent": spent, "losses": losses[-50:]}, file)
+    seconds = spent
+    save_file({key: value.contiguous() for key, value in whole.state_dict().items()}, kept)
+    kept.with_suffix(".part").unlink(missing_ok=True)
     model.eval()
     if way.head is not None:
         way.head.eval()
@@ -271,7 +286,7 @@ def train(
             rows = data.tested[first : first + 100]
             x, labels, centres = data.draw(rows, 7_000_000 + side * 1000 + first, side)
             with torch.no_grad():
-                shown = way.look(x, centres)
+                shown = _shown(way, x, centres)
                 right += int((model(shown).argmax(1) == labels).sum())
             near += _found(shown, centres) if way.foveated else 0.0
         accuracy[side] = right / len(data.tested)
@@ -283,6 +298,11 @@ def train(
         "seconds": seconds,
         "loss": float(np.mean(losses[-50:])),
     }
+
+
+def _shown(way: Way, x: Tensor, centres: Tensor) -> Any:
+    shown = way.look(x, centres)
+    return shown.contiguous(memory_format=torch.channels_last) if isinstance(shown, Tensor) else shown
 
 
 def _found(shown: Glimpse, centres: Tensor) -> int:
@@ -302,16 +322,16 @@ def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor) -> Tensor:
     assert way.head is not None
     canvas = x.shape[-1]
     widest = chain(way.retina, canvas, torch.full((len(x), 2), 0.5)).widest()
-    scores = way.head(way.retina(x, layout=widest))
+    scores = way.head(way.retina(x, layout=widest)).float()
     survey = Layout.stack([Layout.tiling(picture=(canvas, canvas), size=way.retina.size, level=1)] * len(x))
     with _statistics_kept(model):  # they are to be those of looks, which are what is evaluated
         maps = unfoveate(model.forward_features(way.retina(x, layout=survey)), survey, scores.shape[-1])
     around = F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)  # a look's answer is a mean of cells too
-    said = model.head(around.movedim(1, -1)).log_softmax(-1)  # (B, n, n, classes)
+    said = model.head(around.movedim(1, -1)).float().log_softmax(-1)  # (B, n, n, classes)
     said = said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
     likely = (scores.flatten(1).log_softmax(1) + said.flatten(1)).detach().view_as(scores)
     _, fixations = draw_places(likely, widest)
-    logits = model(way.retina(x, layout=chain(way.retina, canvas, fixations[:, 0])))
+    logits = model(way.retina(x, layout=chain(way.retina, canvas, fixations[:, 0]))).float()
     return F.cross_entropy(logits, labels, label_smoothing=0.1) + mixture_loss(scores, widest, said)
 
 
