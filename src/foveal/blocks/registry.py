@@ -14,12 +14,20 @@ from torch import nn
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "attention": (),
-    "convolutions": (),
+    "convolutions": (
+        "convolutions",
+        "transposed",
+        "multi_dilation",
+        "factored_convs",
+        "deformable",
+        "graph_conv",
+        "tile_sparse",
+    ),
     "fusion": (),
     "filters": (),
     "losses": (),
     "pooling": (),
-    "structures": (),
+    "structures": ("structures", "branches"),
 }
 """The modules of `foveal.blocks` in which the blocks of each family are; each lists its own in `BLOCKS`."""
 
