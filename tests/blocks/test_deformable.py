@@ -7,6 +7,7 @@ from torch import nn
 
 from foveal.blocks.registry import create_block
 from foveal.convert.foveate import foveate
+from foveal.convert.planned import planned
 from foveal.convert.window_maps import UnsupportedModule
 from foveal.layout import Layout
 from foveal.retina import Retina
@@ -214,8 +215,6 @@ def test_without_halos_windows_sample_in_themselves():
 
 
 def test_bounded_offsets_can_be_traced_across_windows_and_unbounded_ones_are_refused():
-    from foveal.convert.planned import planned
-
     torch.manual_seed(0)
     glimpse = Retina(16, levels=2)(torch.randn(1, 2, 32, 32))
     bounded = create_block("center_deformable_conv", channels=2).eval()
@@ -225,7 +224,7 @@ def test_bounded_offsets_can_be_traced_across_windows_and_unbounded_ones_are_ref
     torch.testing.assert_close(traced(glimpse.pixels), network(glimpse), rtol=1e-4, atol=1e-5)
     free = foveate(create_block("deformable_conv", channels=2).eval())
     with pytest.raises(Exception, match="cannot know how far offsets go"):
-        torch.export.export(planned(free, glimpse), (glimpse.pixels,), strict=False)
+        torch.export.export(planned(free, glimpse), (glimpse.pixels,), strict=True)
 
 
 def test_parameters_are_as_documented():

@@ -118,7 +118,7 @@ class CenterDeformConv(DeformableConv):
         >>> block = create_block("center_deformable_conv", channels=8)
         >>> block(torch.rand(2, 8, 16, 16)).shape
         torch.Size([2, 8, 16, 16])
-        >>> float(block.penalty)  # nothing has moved yet
+        >>> block.penalty.item()  # nothing has moved yet
         0.0
     """
 

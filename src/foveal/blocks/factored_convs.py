@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.blocks.conv_sizes import Sides, require_multiple, same_padding
+from foveal.blocks.conv_sizes import require_multiple
+from foveal.blocks.convolutions import conv
 from foveal.blocks.registry import Block
 
 
@@ -62,7 +63,7 @@ class SpatiallySeparableConv(nn.Module):
     Rethinking the Inception Architecture, Szegedy et al. 2016. `2 k` multiplications for a cell and channel instead of
     `k * k`; it can do what kernels of rank 1 do (a Gaussian, a Sobel), and with channels between more.
 
-    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`.
+    Shapes: `(B, C, H, W) -> (B, C_out, H, W)`.
     Parameters: `C * C_mid * k + C_mid * C_out * k + C_out`.
 
     Use it when kernels are large: at 7 x 7 it is 3.5 times cheaper.
@@ -73,11 +74,10 @@ class SpatiallySeparableConv(nn.Module):
         out_channels: C_out; C by default.
         mid_channels: C_mid, between the two; C_out by default.
         kernel_size: k.
-        stride: cells from one output to the next.
         bias: whether a learned number is added to each channel at the end.
 
     Raises:
-        ValueError: for sizes below 1, or an even kernel with a stride of 1 along one side.
+        ValueError: for a kernel below 1.
 
     Example:
         >>> create_block("spatially_separable_conv", channels=8, kernel_size=7)(torch.rand(2, 8, 16, 16)).shape
@@ -91,21 +91,16 @@ class SpatiallySeparableConv(nn.Module):
         out_channels: int | None = None,
         mid_channels: int | None = None,
         kernel_size: int = 3,
-        stride: int = 1,
         bias: bool = True,
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
         mid_channels = out_channels if mid_channels is None else mid_channels
-
-        def along(kernel: tuple[int, int], step: tuple[int, int]) -> tuple[Sides, Sides, tuple[int, int] | str]:
-            return kernel, step, same_padding(kernel, stride=step)
-
-        self.down = nn.Conv2d(channels, mid_channels, *along((kernel_size, 1), (stride, 1)), bias=False)
-        self.across = nn.Conv2d(mid_channels, out_channels, *along((1, kernel_size), (1, stride)), bias=bias)
+        self.down = conv(channels, out_channels=mid_channels, kernel_size=(kernel_size, 1), bias=False)
+        self.across = conv(mid_channels, out_channels=out_channels, kernel_size=(1, kernel_size), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C_out, H / stride, W / stride)."""
+        """(B, C, H, W) -> (B, C_out, H, W)."""
         return self.across(self.down(x))
 
 

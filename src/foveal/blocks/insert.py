@@ -12,7 +12,7 @@ import difflib
 import fnmatch
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -161,14 +161,15 @@ def _shapes(
 def _run(module: nn.Module, shape: Sequence[int], again: Callable[[], Any], picture: Tensor | None = None) -> Any:
     """Runs a module once in evaluation, without numbers where it can do without."""
     modes = [(part, part.training) for part in module.modules()]
-    tensors = {name: value for named in (module.named_parameters(), module.named_buffers()) for name, value in named}
+    tensors = dict(_tensors(module))
     held = next((value for value in tensors.values() if value.is_floating_point()), torch.empty(0))
     module.eval()
     try:
         with torch.no_grad():
             try:
                 shadow = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
-                return functional_call(module, shadow, (torch.empty(*shape, dtype=held.dtype, device="meta"),))
+                nothing = torch.empty(*shape, dtype=held.dtype, device="meta")
+                return functional_call(module, shadow, (nothing,), tie_weights=False)
             except Exception:
                 again()
             if picture is None:
@@ -177,6 +178,13 @@ def _run(module: nn.Module, shape: Sequence[int], again: Callable[[], Any], pict
     finally:
         for part, training in modes:
             part.training = training
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Each under one name for every module that holds it: under two it would be swapped twice, and not come back."""
+    for path, part in module.named_modules():
+        for name, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            yield f"{path}.{name}" if path else name, value
 
 
 def _fitting(
@@ -215,11 +223,12 @@ def _fitting(
 def _attach(module: nn.Module, block: nn.Module) -> None:
     module.add_module(_NAME, block)
     if not isinstance(module, nn.Sequential):
-        module.__class__ = _followed(type(module))
+        kind: Any = type(module)
+        module.__class__ = _followed(kind)
 
 
 @functools.cache
-def _followed(kind: type[nn.Module]) -> Any:
+def _followed(kind: Any) -> Any:
     """A class whose modules let their child `inserted` follow. It keeps its name, by which others may know it."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -238,7 +247,7 @@ def _followed(kind: type[nn.Module]) -> Any:
     return type(kind)(kind.__name__, (kind,), names)
 
 
-def _bare(kind: type[nn.Module]) -> Any:
+def _bare(kind: Any) -> Any:
     """A module that is still to get its state, when it is copied or loaded."""
     made = _followed(kind)
     return made.__new__(made)

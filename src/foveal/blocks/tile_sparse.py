@@ -145,8 +145,8 @@ class TileSparseConv2d(nn.Conv2d):
         rows, columns = (math.ceil(side / self.tile) for side in x.shape[2:])
         given = scores is not None
         scores = self.scores(x) if scores is None else scores
-        if scores.shape != (len(x), rows, columns):
-            raise ValueError(f"scores have shape {tuple(scores.shape)}; expected {(len(x), rows, columns)}")
+        if scores.shape != (x.shape[0], rows, columns):
+            raise ValueError(f"scores have shape {tuple(scores.shape)}; expected {(x.shape[0], rows, columns)}")
         if real is not None:
             scores = scores.masked_fill(~real[:, None, None], torch.finfo(scores.dtype).min)
         flat = scores.reshape(-1, windows * rows * columns)
@@ -178,7 +178,7 @@ class TileSparseConv2d(nn.Conv2d):
         assert not isinstance(self.padding, str)
         height, width = x.shape[2:]
         windows = flat.shape[1] // (rows * columns)
-        pictures = torch.arange(len(best), device=best.device)[:, None]
+        pictures = torch.arange(best.shape[0], device=best.device)[:, None]
         maps = pictures * windows + best // (rows * columns)
         place = best % (rows * columns)
         corners = (place // columns * self.tile, place % columns * self.tile)
@@ -197,8 +197,8 @@ class TileSparseConv2d(nn.Conv2d):
         values = result.permute(0, 2, 3, 1).reshape(-1, self.out_channels)
         if height % self.tile or width % self.tile:
             written, values = written[inside], values[inside]
-        whole = values.new_zeros(len(x) * height * width, self.out_channels).index_copy(0, written, values)
-        return whole.view(len(x), height, width, -1).permute(0, 3, 1, 2)
+        whole = values.new_zeros(x.shape[0] * height * width, self.out_channels).index_copy(0, written, values)
+        return whole.view(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
     def _soft(self, x: Tensor, padded: Tensor | None, flat: Tensor, count: int, rows: int, columns: int) -> Tensor:
         ranked = flat.topk(count + 1).values

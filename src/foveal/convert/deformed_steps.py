@@ -85,7 +85,7 @@ def _deform_within(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return wrap(conv(*maps), x._look, Kind((2, 3)))
     operator = torch.ops.torchvision.deform_conv2d
     bias = conv.weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias
-    filler = conv.weight.new_zeros(1, 1) if mask is None else mask
+    filler = conv.weight.new_zeros(x.shape[0], 1) if mask is None else mask
     taps = conv.kernel_size[0] * conv.kernel_size[1]
     sizes = (*conv.stride, *conv.padding, *conv.dilation, conv.groups, offset.shape[1] // (2 * taps), mask is not None)
     return _deform_conv2d(operator, (x, conv.weight, offset, filler, bias, *sizes), {}, reach=reach)

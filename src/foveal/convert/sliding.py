@@ -156,6 +156,8 @@ def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, 
         step = step._replace(before=(rim[2], rim[0]), after=(rim[3], rim[1]))
     if look.layout.num_windows == 1:
         return bare(x), step, True, ()
+    if step.stride[0] != step.stride[1]:
+        raise Refused(f"{name_of(func)} with a stride of {step.stride}: windows would be square no more")
     for stride in step.stride:
         if n % stride:
             raise Unfit(
