@@ -1,9 +1,84 @@
 import pytest
 import torch
+from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from foveal.blocks.registry import create_block
 from foveal.blocks.tile_sparse import TileSparseConv2d
+from foveal.convert.foveate import foveate
+from foveal.layout import Layout
+from foveal.retina import Retina
+
+CASES = [
+    Case("tile_sparse_conv", {"channels": 4, "tile": 4}),
+    Case(
+        "tile_sparse_conv",
+        {"channels": 4, "out_channels": 6, "kernel_size": (1, 5), "tile": 8, "training": "soft", "groups": 2},
+        out=lambda c, h, w: (6, h, w),
+    ),
+    Case("tile_sparse_conv", {"channels": 4, "tile": 8, "keep": 1.0}, gradients=False),
+]
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+def test_shapes(case):
+    check_shapes(case)
+
+
+@checked([case for case in CASES if case.gradients])
+def test_gradients(case):
+    check_gradients(case)
+
+
+@checked(CASES)
+def test_compiles(case):
+    check_compiles(case)
+
+
+@checked(CASES)
+def test_exports(case, tmp_path):
+    check_exports(case, tmp_path)
+
+
+@checked(CASES)
+def test_glimpses(case):
+    check_glimpses(case)
+
+
+def test_parameters_are_those_of_the_convolution_and_the_gate():
+    block = create_block("tile_sparse_conv", channels=12, out_channels=18, kernel_size=5, groups=3)
+    assert sum(parameter.numel() for parameter in block.parameters()) == 18 * 12 // 3 * 25 + 18 + 12 + 1
+
+
+@pytest.mark.parametrize("how", ["straight_through", "soft"])
+def test_windows_compete_for_one_budget(how):
+    torch.manual_seed(0)
+    block = create_block("tile_sparse_conv", channels=2, tile=4, keep=0.25, training=how).eval()
+    picture = torch.zeros(1, 2, 16, 16)
+    picture[:, :, :8, 8:] = torch.randn(2, 8, 8)  # the second of four windows holds all that there is
+    layout = Layout.tiling(picture=(16, 16), size=8)
+    glimpse = Retina(8, levels=1)(picture, layout=layout)
+    with torch.no_grad():
+        maps = foveate(block)(glimpse)[0]
+        assert [bool(window.any()) for window in maps] == [False, True, False, False]
+        torch.testing.assert_close(maps[1], block(picture)[0, :, :8, 8:], rtol=1e-4, atol=1e-6)
+    trained = foveate(block.train())
+    trained(glimpse).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in trained.parameters())
+
+
+def test_windows_that_only_fill_a_batch_take_no_budget():
+    torch.manual_seed(0)
+    block = create_block("tile_sparse_conv", channels=1, tile=4, keep=0.5, bias=False).eval()
+    one = Layout.windows(picture=(16, 16), size=8, windows=[(0, 0, 0)])
+    two = Layout.windows(picture=(16, 16), size=8, windows=[(0, 0, 0), (0, 8, 8)])
+    layout = Layout.stack([one, two])
+    picture = torch.rand(2, 1, 16, 16) + 1
+    with torch.no_grad():
+        maps = foveate(block)(Retina(8, levels=1)(picture, layout=layout))
+    assert maps[0, 0].flatten(1).count_nonzero() == 64  # its four tiles are the budget of two windows
+    assert not maps[0, 1].any()
 
 
 def tiles_of(mask: torch.Tensor, tile: int, height: int, width: int) -> torch.Tensor:

@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "turned": (Lambda(lambda x: x.transpose(2, 3)), "rows and columns"),
     "bilinear": (Lambda(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")), "interpolate"),
     "flipped": (Lambda(lambda x: x.flip(3)), "flip"),
-    "transposed convolution": (nn.ConvTranspose2d(4, 4, 2, stride=2), "conv_transpose2d"),
+    "transposed convolution": (nn.ConvTranspose2d(4, 4, 4, stride=2), "grows"),
     "circular": (conv(3, padding=1, padding_mode="circular"), "circular"),
     "wider than the picture": (conv(2, padding=1), "grows"),
     "places of the largest": (nn.MaxPool2d(2, return_indices=True), "return_indices"),
@@ -289,6 +289,25 @@ def test_weights_load_after_and_modules_can_be_replaced() -> None:
         next(again.parameters()).zero_()
     assert foveated.get_parameter("0.weight").abs().sum() > 0
     assert again.network[0].weight.abs().sum() == 0
+
+
+def test_a_module_of_two_names_keeps_its_weights() -> None:
+    one = nn.Sequential(conv(1), nn.ReLU())
+    network, x = nn.Sequential(one, conv(3, padding=1), one), torch.rand(1, 4, 32, 32)
+    foveated = foveate(network)
+    assert {parameter.device.type for parameter in foveated.parameters()} == {"cpu"}
+    assert torch.equal(foveated(one_window(x))[:, 0], network(x))
+
+
+def test_a_network_may_call_its_modules_what_it_likes() -> None:
+    named = nn.Sequential()
+    named.add_module("pool", nn.MaxPool2d(2))
+    named.add_module("halo", conv(3, padding=1))
+    x = torch.rand(1, 4, 32, 32)
+    foveated = foveate(named, pool="cell")
+    assert list(foveated.state_dict()) == list(named.state_dict())
+    assert torch.equal(foveated(one_window(x))[:, 0], named(x))
+    assert foveated.pool == copy.deepcopy(foveated).pool == "cell"
 
 
 def test_every_module_keeps_its_own_mode() -> None:

@@ -22,7 +22,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "spatial_channel_attention",
         "squeeze_excite",
     ),
-    "convolutions": (),
+    "convolutions": (
+        "convolutions",
+        "transposed",
+        "multi_dilation",
+        "factored_convs",
+        "deformable",
+        "graph_conv",
+        "tile_sparse",
+    ),
     "fusion": (),
     "filters": (),
     "losses": (),
@@ -34,7 +42,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "spatial_pyramid_pool",
         "stochastic_pool",
     ),
-    "structures": (),
+    "structures": ("structures", "branches"),
 }
 """The modules of `foveal.blocks` in which the blocks of each family are; each lists its own in `BLOCKS`."""
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.blocks.across_windows import across_windows
+from foveal.blocks.registry import Block
 from foveal.halo_table import pair
 
 _AT_ONCE = 1 << 20  # numbers
@@ -21,10 +23,14 @@ _AT_ONCE = 1 << 20  # numbers
 class TileSparseConv2d(nn.Conv2d):
     """`torch.nn.Conv2d` of stride 1 on the best `keep` of the tiles; the others come out as zeros.
 
-    Parameters: those of the convolution, and C_in + 1 of the gate, which scores a tile by a weighted mean of its
-    channels' magnitudes and begins as their plain mean. Worth it where most of a map is empty and tiles are many; a
-    tile of 16 x 16 cells reads 18 x 18 for a 3 x 3 kernel. Not for maps of a few tiles, nor for 1 x 1 convolutions,
-    whose gathering costs as much as they do.
+    The gate scores a tile by a weighted mean of its channels' magnitudes and begins as their plain mean. In a glimpse
+    all windows of a picture compete for one budget; where windows are whole tiles, a tiling keeps the dense map's own.
+
+    Shapes: `(B, C_in, H, W) -> (B, C_out, H, W)`.
+    Parameters: those of the convolution, and `C_in + 1` of the gate.
+
+    Use it when most of a map is empty and tiles are many; a tile of 16 x 16 cells reads 18 x 18 for a 3 x 3 kernel.
+    Not for maps of a few tiles, nor for 1 x 1 convolutions, whose gathering costs as much as they do.
 
     Args:
         in_channels, out_channels, kernel_size, dilation, groups, bias: as of `torch.nn.Conv2d`. The stride is 1 and
@@ -116,81 +122,157 @@ class TileSparseConv2d(nn.Conv2d):
         """
         if self.keep == 1:
             return super().forward(x)
+        return on_best_tiles(x, self, scores)
+
+    def of_windows(
+        self,
+        x: Tensor,
+        scores: Tensor | None,
+        *,
+        windows: int = 1,
+        padded: Tensor | None = None,
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """(B * K, C_in, H, W) -> (B * K, C_out, H, W), the budget shared by the K maps of each picture.
+
+        Args:
+            x: maps.
+            scores: (B * K, ceil(H / tile), ceil(W / tile)), instead of the gate's.
+            windows: K.
+            padded: the maps with their rims already filled; by default rims are zero.
+            real: (B * K,) bool, False for maps that only fill a batch.
+        """
         rows, columns = (math.ceil(side / self.tile) for side in x.shape[2:])
         given = scores is not None
         scores = self.scores(x) if scores is None else scores
-        if scores.shape != (len(x), rows, columns):
-            raise ValueError(f"scores have shape {tuple(scores.shape)}; expected {(len(x), rows, columns)}")
-        flat = scores.flatten(1)
+        if scores.shape != (x.shape[0], rows, columns):
+            raise ValueError(f"scores have shape {tuple(scores.shape)}; expected {(x.shape[0], rows, columns)}")
+        if real is not None:
+            scores = scores.masked_fill(~real[:, None, None], torch.finfo(scores.dtype).min)
+        flat = scores.reshape(-1, windows * rows * columns)
         count = max(1, math.ceil(self.keep * flat.shape[1] - 1e-9))
         if count == flat.shape[1]:
-            return super().forward(x)
+            return self._dense(x, padded)
         if self.training and self.how == "soft":
-            return self._soft(x, flat, count, rows, columns)
+            return self._soft(x, padded, flat, count, rows, columns)
         ranked = flat if given or not self.training else flat + _gumbel(flat) * flat.std(1, keepdim=True)
         best = ranked.topk(count, sorted=False).indices
-        return self._on_tiles(x, flat, best, columns)
+        return self._on_tiles(x, padded, flat, best, rows, columns)
+
+    def _dense(self, x: Tensor, padded: Tensor | None) -> Tensor:
+        if padded is None:
+            return super().forward(x)
+        return F.conv2d(padded, self.weight, self.bias, 1, 0, self.dilation, self.groups)
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, ceil(H / tile), ceil(W / tile)): what the gate thinks of each tile."""
         # Some pictures at a time: magnitudes of all of them would be as large as the map itself, in fresh memory.
-        few = max(1, _AT_ONCE // x[0].numel()) if len(x) else 1
-        means = torch.cat([F.avg_pool2d(part.abs(), self.tile, ceil_mode=True) for part in x.split(few)])
+        whole = torch.compiler.is_compiling() or not len(x)  # a graph for any batch cannot count its parts
+        parts = (x,) if whole else x.split(max(1, _AT_ONCE // x[0].numel()))
+        means = torch.cat([F.avg_pool2d(part.abs(), self.tile, ceil_mode=True) for part in parts])
         return self.gate(means.movedim(1, -1)).squeeze(-1)
 
-    def _on_tiles(self, x: Tensor, flat: Tensor, best: Tensor, columns: int) -> Tensor:
+    def _on_tiles(
+        self, x: Tensor, padded: Tensor | None, flat: Tensor, best: Tensor, rows: int, columns: int
+    ) -> Tensor:
         assert not isinstance(self.padding, str)
         height, width = x.shape[2:]
-        corners = (best // columns * self.tile, best % columns * self.tile)
-        tall, wide = (self.tile + 2 * rim for rim in pair(self.padding))
-        read, inside = _cells(corners, (height, width), (tall, wide), pair(self.padding))
-        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view of channels-last memory
-        tiles = rows.index_select(0, read).masked_fill(~inside[:, None], 0)  # beside the map
+        windows = flat.shape[1] // (rows * columns)
+        pictures = torch.arange(best.shape[0], device=best.device)[:, None]
+        maps = pictures * windows + best // (rows * columns)
+        place = best % (rows * columns)
+        corners = (place // columns * self.tile, place % columns * self.tile)
+        rim = pair(self.padding)
+        tall, wide = (self.tile + 2 * side for side in rim)
+        source, before = (x, rim) if padded is None else (padded, (0, 0))
+        read, inside = _cells(maps, corners, (source.shape[2], source.shape[3]), (tall, wide), before)
+        cells = source.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view of channels-last memory
+        tiles = cells.index_select(0, read).masked_fill(~inside[:, None], 0)  # beside the map
         tiles = tiles.view(-1, tall, wide, x.shape[1]).permute(0, 3, 1, 2)
         result = F.conv2d(tiles, self.weight, self.bias, 1, 0, self.dilation, self.groups)
         if self.training:
             worth = flat.gather(1, best).flatten().sigmoid()
             result = result * (1 + worth - worth.detach())[:, None, None, None]
-        written, inside = _cells(corners, (height, width), (self.tile, self.tile), (0, 0))
+        written, inside = _cells(maps, corners, (height, width), (self.tile, self.tile), (0, 0))
         values = result.permute(0, 2, 3, 1).reshape(-1, self.out_channels)
         if height % self.tile or width % self.tile:
             written, values = written[inside], values[inside]
-        whole = values.new_zeros(len(x) * height * width, self.out_channels).index_copy_(0, written, values)
-        return whole.view(len(x), height, width, -1).permute(0, 3, 1, 2)
+        whole = values.new_zeros(x.shape[0] * height * width, self.out_channels).index_copy(0, written, values)
+        return whole.view(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
-    def _soft(self, x: Tensor, flat: Tensor, count: int, rows: int, columns: int) -> Tensor:
+    def _soft(self, x: Tensor, padded: Tensor | None, flat: Tensor, count: int, rows: int, columns: int) -> Tensor:
         ranked = flat.topk(count + 1).values
         edge = (ranked[:, count - 1 : count] + ranked[:, count:]) / 2
         spread = flat.std(1, keepdim=True).clamp(min=1e-6)
         worth = ((flat - edge) / spread * 4).sigmoid().view(-1, 1, rows, columns)
         worth = worth.repeat_interleave(self.tile, 2).repeat_interleave(self.tile, 3)
-        return super().forward(x) * worth[:, :, : x.shape[2], : x.shape[3]]
+        return self._dense(x, padded) * worth[:, :, : x.shape[2], : x.shape[3]]
 
     def extra_repr(self) -> str:
         """What stands in its printed form."""
         return f"{super().extra_repr()}, tile={self.tile}, keep={self.keep}"
 
 
+@across_windows
+def on_best_tiles(x: Tensor, conv: TileSparseConv2d, scores: Tensor | None) -> Tensor:
+    """The convolution on the tiles of each map that are worth most."""
+    return conv.of_windows(x, scores)
+
+
 def _cells(
-    corners: tuple[Tensor, Tensor], sides: tuple[int, int], window: tuple[int, int], rim: tuple[int, int]
+    maps: Tensor, corners: tuple[Tensor, Tensor], sides: tuple[int, int], window: tuple[int, int], rim: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """The cells of windows at these corners, as rows of all maps one after the other, and which lie in a map.
 
     Args:
+        maps: (B, M), which map each lies in.
         corners: (B, M) twice, y and x.
         sides: of a map, in cells.
         window: its sides, in cells, `rim` of them before the corner.
     """
-    batch = corners[0].shape[0]
     places, held = [], []
     for corner, side, cells, before in zip(corners, sides, window, rim, strict=True):
         place = corner[..., None] + torch.arange(-before, cells - before, device=corner.device)  # (B, M, cells)
         places.append(place.clamp(0, side - 1))
         held.append((place >= 0) & (place < side))
-    first = torch.arange(batch, device=corners[0].device)[:, None, None, None] * (sides[0] * sides[1])
+    first = maps[..., None, None] * (sides[0] * sides[1])
     index = first + places[0][..., :, None] * sides[1] + places[1][..., None, :]
     return index.flatten(), (held[0][..., :, None] & held[1][..., None, :]).flatten()
 
 
 def _gumbel(like: Tensor) -> Tensor:
     return -torch.empty_like(like).exponential_().log()
+
+
+def tile_sparse_conv(
+    channels: int, *, out_channels: int | None = None, kernel_size: int | tuple[int, int] = 3, **options: Any
+) -> TileSparseConv2d:
+    """The tile-sparse convolution: `y = conv(x)` on the best `keep` of a map's tiles, and zero on the others.
+
+    SegBlocks, Verelst and Tuytelaars 2020; SBNet, Ren et al. 2018. The best are those that a small gate scores highest,
+    by a weighted mean of their channels' magnitudes. The others are really left out, not masked. In a glimpse all
+    windows of a picture compete for one budget; where windows are whole tiles, a tiling keeps the dense map's own.
+
+    Shapes: `(B, C, H, W) -> (B, C_out, H, W)`.
+    Parameters: `C_out * C / groups * k * k + C_out`, and `C + 1` of the gate.
+
+    Use it when most of a map is empty and tiles are many; a tile of 16 x 16 cells reads 18 x 18 for a 3 x 3 kernel.
+    Not for maps of a few tiles, nor for 1 x 1 convolutions, whose gathering costs as much as they do.
+
+    Args:
+        channels: C.
+        out_channels: C_out; C by default.
+        kernel_size: k, odd, or (along y, along x).
+        options: `tile`, `keep`, `training`, `dilation`, `groups`, `bias` of `TileSparseConv2d`.
+
+    Raises:
+        ValueError: for an impossible tile, budget or kernel.
+
+    Example:
+        >>> create_block("tile_sparse_conv", channels=8, tile=8, keep=0.25)(torch.rand(2, 8, 32, 32)).shape
+        torch.Size([2, 8, 32, 32])
+    """
+    return TileSparseConv2d(channels, channels if out_channels is None else out_channels, kernel_size, **options)
+
+
+BLOCKS = (Block("tile_sparse_conv", tile_sparse_conv),)

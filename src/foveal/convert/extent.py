@@ -18,7 +18,7 @@ from foveal.halo_table import Padding
 _SLACK = 1e-6
 
 Cut = tuple[Any, ...]
-"""The steps since the dense map began to be smaller: the cells along a window's side, then `Step`s; empty before."""
+"""The steps since the dense map began to be smaller: the cells along a window's side, then each; empty before."""
 
 
 class Step(NamedTuple):
@@ -60,7 +60,34 @@ class Step(NamedTuple):
         return True
 
 
-def after_step(cut: Cut, step: Step, n: int) -> Cut:
+class Growth(NamedTuple):
+    """A transposed kernel: its reach in cells, how many times as large maps become, and what is cut off before and
+    after, each as (y, x)."""
+
+    reach: tuple[int, int]
+    times: tuple[int, int]
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """Cells from one output to the next, as of a step that slides."""
+        return 1 / self.times[0], 1 / self.times[1]
+
+    def length(self, cells: Tensor) -> Tensor:
+        """(..., 2) int64, cells along y and x -> those that the dense network would have after this step."""
+        reach, times, before, after = (
+            torch.tensor(pair, device=cells.device) for pair in (self.reach, self.times, self.before, self.after)
+        )
+        return (cells - 1) * times + reach - before - after
+
+    def keeps(self) -> bool:
+        """Whether a dense map becomes exactly `times` as large."""
+        sides = zip(self.reach, self.times, self.before, self.after, strict=True)
+        return all(reach - before - after == times for reach, times, before, after in sides)
+
+
+def after_step(cut: Cut, step: Step | Growth, n: int) -> Cut:
     """The steps to remember, after one more on a map of `n x n` cells."""
     if cut or not step.keeps():
         return (*(cut or (n,)), step)

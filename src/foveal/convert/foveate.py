@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from foveal.blocks.slim import narrow_channels
-from foveal.convert import attention_steps, channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401 - rules
+from foveal.convert import (  # noqa: F401 - their rules register
+    attention_steps,
+    channels,
+    deformed_steps,
+    graph_steps,
+    norms,
+    pointwise,
+    pooling,
+    shapes,
+    sliding,
+    tile_steps,
+    transposed_steps,
+)
 from foveal.convert.narrow import SplitMaps, merged, split_maps
 from foveal.convert.timm_transformer import (
     is_timm_features,
@@ -48,10 +60,11 @@ class Foveated(nn.Module):
     ) -> None:
         super().__init__()
         object.__setattr__(self, "network", network)  # not as a module, whose name would stand before every key
-        self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
-        self._non_persistent_buffers_set = network._non_persistent_buffers_set
+        # Before the network's own modules, of which one may have such a name.
         self.halo, self.pool = halo, pool
         self.periphery_channels, self.periphery_dtype = periphery_channels, periphery_dtype
+        self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
+        self._non_persistent_buffers_set = network._non_persistent_buffers_set
         self.training = network.training
 
     def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
@@ -108,6 +121,8 @@ class Foveated(nn.Module):
         try:
             result = step(self._maps(glimpse.pixels.flatten(0, 1), glimpse.layout), *args, **kwargs)
         except Refused as error:
+            if torch.compiler.is_compiling():  # which has no frames to find the module in
+                raise
             raise _unsupported(self.network, error) from error
         return _unfolded(result)
 
@@ -235,7 +250,7 @@ def _refuse_unsupported(made: Foveated) -> None:
             pixels = torch.empty(layout.num_windows, planes, size, size, device="meta")
             try:
                 with torch.no_grad():
-                    functional_call(network, shadow, (made._maps(pixels, layout),))
+                    functional_call(network, shadow, (made._maps(pixels, layout),), tie_weights=False)
             except Unfit:
                 continue
             except Refused as error:
@@ -254,8 +269,10 @@ _PROBE = {size: [(0, 0, 0), (0, 0, size), (0, size, 0), (1, 0, 0)] for size in (
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from network.named_parameters()
-    yield from network.named_buffers()
+    """Each under one name for every module that holds it: under two it would be swapped twice, and not come back."""
+    for path, part in network.named_modules():
+        for name, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            yield f"{path}.{name}" if path else name, value
 
 
 def _unsupported(network: nn.Module, error: Refused) -> UnsupportedModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -70,7 +71,8 @@ def _new(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return wrap(result, x._look, POOLED) if rows else result
 
 
-POINTWISE = [*_functions(_NAMES), *named(" ".join(f"__{sign}__" for sign in _SIGNS.split()), Tensor)]
+# Of the two owners of signs, traced graphs call the second.
+POINTWISE = [*_functions(_NAMES), *named(" ".join(f"__{sign}__" for sign in _SIGNS.split()), Tensor, operator)]
 
 
 @rule(*POINTWISE)

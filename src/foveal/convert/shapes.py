@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -150,7 +151,7 @@ def _split(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return tuple(wrap(part, x._look, x._kind._replace(space=space)) for part in parts)
 
 
-@rule(Tensor.__getitem__)
+@rule(Tensor.__getitem__, operator.getitem)  # the latter in traced graphs
 def _getitem(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, index = args
     result = plainly(func, *args)

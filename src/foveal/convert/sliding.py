@@ -85,7 +85,7 @@ def _max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     maps, step, own, cut = _ready(func, x, step, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
     pooled = plainly(F.max_pool2d, maps, kernel, stride, padding if own else 0, dilation, ceil and own)
     result = wrap(pooled, x._look, _kind(x, cut))
-    return wrap(_sealed(result, 0.0), x._look, result._kind) if cut else result
+    return wrap(sealed(result, 0.0), x._look, result._kind) if cut else result
 
 
 @rule(*named("avg_pool2d", F, torch, torch._C._nn))
@@ -130,7 +130,7 @@ def _pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if look.layout.num_windows == 1 or not look.halo:
         padded = plainly(F.pad, bare(x), pad, mode, value if mode == "constant" else None)
     else:
-        maps = _sealed(x, value)
+        maps = sealed(x, value)
         padded = halo_pad(maps, look.layout, pad, value)
         if mode != "constant":
             if beyond(look, cut, x.shape[-1]) is not None:
@@ -156,6 +156,8 @@ def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, 
         step = step._replace(before=(rim[2], rim[0]), after=(rim[3], rim[1]))
     if look.layout.num_windows == 1:
         return bare(x), step, True, ()
+    if step.stride[0] != step.stride[1]:
+        raise Refused(f"{name_of(func)} with a stride of {step.stride}: windows would be square no more")
     for stride in step.stride:
         if n % stride:
             raise Unfit(
@@ -176,7 +178,7 @@ def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, 
         if maps is not None:
             return maps, step, False, after
         x = wrap(_inside(bare(x), rim), look, Kind(space, NO_RIM, cut))
-    maps = _sealed(x, value)
+    maps = sealed(x, value)
     if any(needed):
         maps = padded_for_a_step(maps, look.layout, needed, value) if look.halo else F.pad(maps, needed, value=value)
     return maps, step, False, after
@@ -196,7 +198,7 @@ def _inside(maps: Tensor, rim: Padding) -> Tensor:
     return maps[:, :, top : maps.shape[2] - bottom, left : maps.shape[3] - right]
 
 
-def _sealed(x: WindowMaps, value: float) -> Tensor:
+def sealed(x: WindowMaps, value: float) -> Tensor:
     """The maps with `value` in all cells that the dense map would not have."""
     mask = beyond(x._look, x._kind.cut, x.shape[-1])
     if mask is None:

@@ -102,6 +102,9 @@ class WindowMaps(Tensor):
 
 RULES: dict[Any, Rule] = {}
 
+OPERATORS: dict[str, Rule] = {}
+"""Rules for operators of libraries that need not be installed, by "library.name"."""
+
 
 def rule(*functions: Any) -> Callable[[Rule], Rule]:
     """Registers how these functions treat windows."""
@@ -185,6 +188,9 @@ def _plain(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _refuse(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    how = OPERATORS.get(str(func))
+    if how is not None:
+        return how(func, args, kwargs)
     raise Refused(f"{name_of(func)} is not known to keep windows apart or to treat them together")
 
 
