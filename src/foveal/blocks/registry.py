@@ -15,9 +15,15 @@ from torch import nn
 FAMILIES: dict[str, tuple[str, ...]] = {
     "attention": (),
     "convolutions": (),
-    "fusion": (),
-    "filters": (),
-    "losses": (),
+    "fusion": ("asff", "center_skip_fusion", "edge_compensation"),
+    "filters": ("smoothing_filters", "sharpening_filters", "edge_filters", "blob_filters"),
+    "losses": (
+        "center_weighted_loss",
+        "contrastive_loss",
+        "eccentric_blur",
+        "eccentric_noise",
+        "random_center_crop",
+    ),
     "pooling": (),
     "structures": (),
 }

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from foveal.blocks.slim import narrow_channels
-from foveal.convert import channels, norms, pointwise, pooling, shapes, sliding  # noqa: F401 - their rules register
+from foveal.convert import (  # noqa: F401 - their rules register
+    channels,
+    fusion_steps,
+    norms,
+    pointwise,
+    pooling,
+    resampling,
+    shapes,
+    sliding,
+)
 from foveal.convert.narrow import SplitMaps, merged, split_maps
 from foveal.convert.timm_transformer import (
     is_timm_features,
