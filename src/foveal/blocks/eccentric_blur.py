@@ -66,7 +66,7 @@ class EccentricBlur(nn.Module):
         """
         if not self.training:
             return x
-        drawn = torch.rand_like(x.mean((1, 2, 3), keepdim=True))  # one for each picture, also of a glimpse
+        drawn = torch.rand_like(x[:, :1].mean((2, 3), keepdim=True))  # one for each picture, also of a glimpse
         variance = (eccentricity_map(x, fixation).clamp(max=1) * drawn * self.strength).square()
         result, copy = x, x
         for blur, narrow, wide in zip(self.blurs, self.widths, self.widths[1:], strict=False):
