@@ -33,6 +33,8 @@ class Case:
         exports: whether ONNX has all that it needs; if not, why not.
         gradients: tolerance-free double precision check; False only where the block draws at random in training.
         head: of its family: checked in the ordinary tests; all others under `-m full`.
+        within: a network around the block, for one that takes something else than one map: it makes from one map what
+            the block takes, and gives one tensor.
     """
 
     name: str
@@ -44,10 +46,12 @@ class Case:
     exports: bool | str = True
     gradients: bool = True
     head: bool = False
+    within: Callable[[nn.Module], nn.Module] | None = None
 
     def make(self) -> nn.Module:
         torch.manual_seed(0)
         block = create_block(self.name, **self.options)
+        block = block if self.within is None else self.within(block)
         for parameter in block.parameters():  # away from special starts, such as zeros that hide a branch
             if parameter.requires_grad and parameter.is_floating_point():
                 parameter.data += 0.05 * torch.randn_like(parameter)

@@ -103,6 +103,10 @@ STEPS: dict[str, nn.Module] = {
         nn.Conv2d(2, 1, 7, padding=3),
     ),
     "nearest, enlarged": nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2), conv(3, padding=1)),
+    "bilinear, enlarged": nn.Sequential(
+        nn.AvgPool2d(4), nn.Upsample(scale_factor=4, mode="bilinear"), conv(3, padding=1)
+    ),
+    "bicubic, enlarged": nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=2, mode="bicubic")),
     "pixel unshuffle": nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(16, 4, 3, padding=1)),
 }
 HEADS: dict[str, nn.Module] = {
@@ -186,7 +190,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "cells into channels": (Lambda(lambda x: x.reshape(len(x), -1)), "mixes"),
     "windows into channels": (Lambda(lambda x: x.reshape(-1, 8, *x.shape[2:])), "mixes"),
     "turned": (Lambda(lambda x: x.transpose(2, 3)), "rows and columns"),
-    "bilinear": (Lambda(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")), "interpolate"),
+    "bilinear to a size": (Lambda(lambda x: F.interpolate(x, size=(64, 64), mode="bilinear")), "interpolate"),
+    "bilinear by corners": (
+        Lambda(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)),
+        "interpolate",
+    ),
+    "unlike factors": (Lambda(lambda x: F.interpolate(x, scale_factor=(2.0, 4.0))), "stays square"),
+    "bilinear to fewer": (Lambda(lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear")), "interpolate"),
     "flipped": (Lambda(lambda x: x.flip(3)), "flip"),
     "transposed convolution": (nn.ConvTranspose2d(4, 4, 4, stride=2), "grows"),
     "circular": (conv(3, padding=1, padding_mode="circular"), "circular"),

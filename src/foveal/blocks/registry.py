@@ -31,9 +31,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "graph_conv",
         "tile_sparse",
     ),
-    "fusion": (),
-    "filters": (),
-    "losses": (),
+    "fusion": ("asff", "center_skip_fusion", "edge_compensation"),
+    "filters": ("smoothing_filters", "sharpening_filters", "edge_filters", "blob_filters"),
+    "losses": (
+        "center_weighted_loss",
+        "contrastive_loss",
+        "eccentric_blur",
+        "eccentric_noise",
+        "random_center_crop",
+    ),
     "pooling": (
         "blur_pool",
         "generalized_mean_pool",

@@ -15,7 +15,7 @@ from typing import Annotated, cast
 import typer
 
 from foveal import __version__
-from foveal.cli import analyze, bench, data, describe, evaluate, explain, features, train, view
+from foveal.cli import analyze, bench, data, describe, evaluate, explain, features, filter, train, view
 from foveal.cli.output import one_line, show_help, speak_utf8
 from foveal.memory import is_out_of_memory
 
@@ -70,6 +70,7 @@ def _start(
 LOOK, TEACH, LEARN = "Look at pictures", "Teach and measure", "Understand networks"
 app.command("describe", rich_help_panel=LOOK, epilog=describe.EXAMPLES)(describe.describe)
 app.command("view", rich_help_panel=LOOK, epilog=view.EXAMPLES)(view.view)
+app.command("filter", rich_help_panel=LOOK, epilog=filter.EXAMPLES)(filter.filter_)
 app.command("train", rich_help_panel=TEACH, epilog=train.EXAMPLES)(train.train)
 app.command("evaluate", rich_help_panel=TEACH, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("bench", rich_help_panel=TEACH, epilog=bench.EXAMPLES)(bench.bench)

@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 from foveal.convert.extent import same_reach
 from foveal.convert.window_maps import (
-    NO_RIM,
-    POOLED,
-    Kind,
     Refused,
     WindowMaps,
     bare,
@@ -219,17 +216,3 @@ def _pixel_shuffle(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 @rule(*named("channel_shuffle native_channel_shuffle", F, torch))
 def _channel_shuffle(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return wrap(plainly(func, *args, **kwargs), args[0]._look, args[0]._kind)
-
-
-@rule(F.interpolate)
-def _interpolate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    given = parameters("input size scale_factor mode align_corners", args, kwargs)
-    x, factor, mode = given["input"], given.get("scale_factor"), given.get("mode", "nearest")
-    if x._kind == POOLED:
-        raise Refused("interpolate() of what has been pooled already")
-    factors = (factor,) if isinstance(factor, int | float) else tuple(factor or (0.5,))
-    whole = all(side == int(side) and side >= 1 for side in factors)
-    plain = x._kind.space == (2, 3) and x._kind.rim == NO_RIM and not x._kind.cut
-    if given.get("size") is not None or mode != "nearest" or not whole or not plain:
-        raise Refused("interpolate() that is not of mode 'nearest' by a whole factor reads across windows' edges")
-    return wrap(plainly(func, *args, **kwargs), x._look, Kind(x._kind.space))

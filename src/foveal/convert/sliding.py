@@ -127,16 +127,23 @@ def _pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = max(value, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
     if any(side < 0 for side in pad) or any(rim):
         raise Refused(f"pad() by {pad} around a rim of {rim}; only a first padding, of 0 or more, can be taken")
-    if look.layout.num_windows == 1 or not look.halo:
-        padded = plainly(F.pad, bare(x), pad, mode, value if mode == "constant" else None)
-    else:
-        maps = sealed(x, value)
-        padded = halo_pad(maps, look.layout, pad, value)
-        if mode != "constant":
-            if beyond(look, cut, x.shape[-1]) is not None:
-                raise Refused(f"pad() with mode {mode!r} where unpadded steps have cut the picture's edge")
-            padded = _mirrored(padded, _reached(look, x.shape[-1], pad, maps), x.shape[-1], pad, mode)
+    padded = bordered(x, pad, mode, value)
     return wrap(padded, look, Kind(space, pad, cut))
+
+
+def bordered(x: WindowMaps, pad: Padding, mode: str, value: float) -> Tensor:
+    """Maps (B, C, H, W) with a rim from the windows around; beside the picture it is what `F.pad` would have there."""
+    look, cut = x._look, x._kind.cut
+    if look.layout.num_windows == 1 or not look.halo:
+        padded: Tensor = plainly(F.pad, bare(x), pad, mode, value if mode == "constant" else None)
+        return padded
+    maps = sealed(x, value)
+    padded = halo_pad(maps, look.layout, pad, value)
+    if mode == "constant":
+        return padded
+    if beyond(look, cut, x.shape[-1]) is not None:
+        raise Refused(f"pad() with mode {mode!r} where unpadded steps have cut the picture's edge")
+    return _mirrored(padded, _reached(look, x.shape[-1], pad, maps), x.shape[-1], pad, mode)
 
 
 def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, Step, bool, tuple[Any, ...]]:
