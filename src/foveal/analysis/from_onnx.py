@@ -32,7 +32,8 @@ def network_from_onnx(path: str | os.PathLike[str]) -> OnnxNetwork:
     through, they are called after the layer of the node that reads them. A stored right side of a product is held
     turned, as `nn.Linear` holds it. What the exporter merged stays merged: batch norms that were folded into
     convolutions are gone, and the convolution has a bias instead. Single numbers, index tables and shape arithmetic are
-    constants. Every node is a module of its own, under its layer and with its own name (`layer1.0.conv1.node_conv2d_3`).
+    constants. Every node is a module of its own, under its layer and with its own name
+    (`layer1.0.conv1.node_conv2d_3`).
 
     The file is only read: nothing in it can run, and weights in other files are taken from beside it alone.
 
@@ -148,11 +149,14 @@ class OnnxNetwork(nn.Module):
                 readable = not node.scope and re.search(r"[A-Za-z]", weight.name) and "::" not in weight.name
                 place = [weight.name] if readable else [*(node.scope or path).split("."), role]
                 self._paths[name] = self._store(place, weight)
-            elif weight is None and name in graph.known and at not in step.settings and name not in self._paths:
-                if graph.known[name].size > 1:  # single numbers are passed as such
-                    table = Weight(name, as_tensor(graph.known[name]), learned=False)
-                    self._paths[name] = self._store([*path.split("."), f"constant_{at}"], table)
+            elif at not in step.settings and name not in self._paths and self._is_table(name):
+                table = Weight(name, as_tensor(graph.known[name]), learned=False)
+                self._paths[name] = self._store([*path.split("."), f"constant_{at}"], table)
         return step
+
+    def _is_table(self, name: str) -> bool:
+        """Whether it is a constant that layers read as data; single numbers are passed as such."""
+        return name in self._known and self._known[name].size > 1
 
     def _store_constants(self, graph: Graph) -> None:
         """What no node reads is kept too: it is part of the file, and maybe of its answer."""

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ from foveal.analysis.onnx_file import OnnxFile, array_of, graphs_of, import_onnx
 from foveal.analysis.onnx_known import FOLDED, SIZES, compute, constant
 from foveal.analysis.onnx_operators import OPERATORS, Node
 
-LAYERS = frozenset(
-    "Conv ConvTranspose DeformConv Gemm MatMul PRelu BatchNormalization InstanceNormalization LayerNormalization "
-    "GroupNormalization RMSNormalization".split()
-)
+LAYERS = {
+    "Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "PRelu", "BatchNormalization", "InstanceNormalization",
+    "LayerNormalization", "GroupNormalization", "RMSNormalization",
+}  # fmt: skip
 """The operators that learn something even where it is a single number."""
 
-VIEWS = frozenset("Cast DequantizeLinear Flatten Reshape Squeeze Transpose Unsqueeze".split())
+VIEWS = {"Cast", "DequantizeLinear", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """What exporters put between a weight and its layer."""
 
 MADE_UP = re.compile(r".*::.*|_*(val|const(ant)?|tensor|initializer|param)?_*\d*", re.IGNORECASE | re.DOTALL)
@@ -261,7 +262,7 @@ def _scope(graph: Graph, node: Node, proto: Any) -> str:
     parts = [part for part in node.name.split("/") if part]
     if len(parts) > 1:
         short = parts[:1]
-        for before, part in zip(parts, parts[1:], strict=False):  # "layer1/layer1.0" says layer1 twice
+        for before, part in pairwise(parts):  # "layer1/layer1.0" says layer1 twice
             short.append(part[len(before) + 1 :] if part.startswith(f"{before}.") else part)
         return ".".join(short[:-1])
     named = {name: graph.weights[name] for name in node.reads if name in graph.weights}

@@ -1,7 +1,7 @@
 """What of an ONNX graph is known without data: constants, sizes of tensors, and all that is computed from these alone.
 
-Exporters write shapes as Shape -> Gather -> Concat -> Reshape. Here such values are NumPy arrays that onnx's own reference
-computes, so nothing of it reaches PyTorch, and an export of the network has no step that depends on data.
+Exporters write shapes as Shape -> Gather -> Concat -> Reshape. Here such values are NumPy arrays that onnx's own
+reference computes, so none of it reaches PyTorch, and an export of the network has no step that depends on data.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from foveal.analysis.onnx_file import array_of, import_onnx
 from foveal.analysis.onnx_operators import Node
 
 LARGEST = 1 << 24
-"""Numbers in a value that is computed from constants: more is no shape, and a few bytes of a file could ask for them."""
+"""Numbers in a value that is computed from constants: a few bytes of a file could ask for any number of them."""
 
 SIZES = ("Shape", "Size")
 
-FOLDED = frozenset(
-    "Abs Add And Cast CastLike Ceil Clip Concat ConstantOfShape CumSum Div Equal Exp Expand Flatten Floor Gather "
-    "GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Log Max Min Mod Mul Neg Not Or Pow Range "
-    "Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round ScatterND Shape Sign Size Slice Split "
-    "Sqrt Squeeze Sub Sum Tile Transpose Trilu Unsqueeze Where Xor".split()
-)
+FOLDED = {
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "CumSum", "Div",
+    "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Greater",
+    "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or",
+    "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape",
+    "Round", "ScatterND", "Shape", "Sign", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tile",
+    "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+}  # fmt: skip
 """The operators that are computed at once where all their inputs are known."""
 
 

@@ -15,7 +15,7 @@ CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-GLOBAL_POOLS = {
+GLOBAL_POOLS: dict[str, dict[int, Any]] = {
     "GlobalAveragePool": {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d},
     "GlobalMaxPool": {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d},
 }
@@ -253,7 +253,7 @@ def _product(x: Tensor, axes: list[int], keepdim: bool) -> Tensor:
     return x
 
 
-REDUCTIONS = {
+REDUCTIONS: dict[str, Any] = {
     "ReduceMean": torch.mean,
     "ReduceSum": torch.sum,
     "ReduceMax": torch.amax,
@@ -274,7 +274,7 @@ def _reduce(node: Node, x: Tensor, axes: Any = None) -> Tensor:
         if node.get("noop_with_empty_axes", 0):
             return x
         over = list(range(x.ndim))
-    result: Tensor = REDUCTIONS[node.operator](x, over, keepdim=bool(node.get("keepdims", 1)))  # type: ignore[operator]
+    result: Tensor = REDUCTIONS[node.operator](x, over, keepdim=bool(node.get("keepdims", 1)))
     return result
 
 

@@ -138,7 +138,7 @@ def _mod(node: Node, a: Any, b: Any) -> Tensor:
 @operator("Pow", numbers=True)
 def _pow(node: Node, a: Any, b: Any) -> Tensor:
     result = torch.pow(a, b)
-    return result.to(a.dtype) if isinstance(a, Tensor) else result
+    return result.to(a.dtype) if isinstance(a, Tensor) and result.dtype != a.dtype else result
 
 
 @operator("Sum", numbers=True)

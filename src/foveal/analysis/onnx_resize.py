@@ -53,30 +53,37 @@ def _resize(node: Node, x: Tensor, roi: Any = None, scales: Any = None, sizes: A
 
 def _resized(node: Node, x: Tensor, scales: list[float], sizes: list[int] | None, where: str, rounding: str) -> Tensor:
     mode = node.get("mode", "nearest")
-    given = sizes is None
-    sizes = [math.floor(side * scale) for side, scale in zip(x.shape, scales, strict=True)] if sizes is None else sizes
-    spatial = x.ndim - 2
-    sides = list(zip(x.shape, sizes, scales, strict=True))
-    space_only = spatial in LINEAR and list(x.shape[:2]) == sizes[:2]
-    # PyTorch counts with the ratio of sizes unless it is told the scale, and so does ONNX with sizes.
-    how: dict[str, Any] = {"scale_factor": tuple(scales[2:])} if given else {"size": sizes[2:]}
-    half = where in ("half_pixel", "pytorch_half_pixel") and (where == "half_pixel" or min(sizes[2:]) > 1)
-    smooth = {"linear": LINEAR.get(spatial), "cubic": "bicubic" if spatial == 2 else None}.get(mode)
+    new = [math.floor(side * scale) for side, scale in zip(x.shape, scales, strict=True)] if sizes is None else sizes
+    sides = list(zip(x.shape, new, scales, strict=True))
+    space_only = x.ndim - 2 in LINEAR and list(x.shape[:2]) == new[:2]
     if mode == "nearest":
         return _nearest(x, sides, space_only, where, rounding)
-    usual = node.get("cubic_coeff_a", -0.75) == -0.75 and not (node.get("exclude_outside", 0) and mode == "cubic")
-    if smooth and space_only and usual and (half or where == "align_corners"):
-        smaller = bool(node.get("antialias", 0)) and any(new < old for old, new, _ in sides)
-        if not smaller:
-            return F.interpolate(x, **how, mode=smooth, align_corners=where == "align_corners")
-        if half and spatial == 2:
-            return F.interpolate(x, **how, mode=smooth, align_corners=False, antialias=True)
+    # PyTorch counts with the ratio of sizes unless it is told the scale, and so does ONNX, but for kept aspect ratios.
+    honest = sizes is None or all(abs(old * scale - size) < 1e-6 for old, size, scale in sides)
+    options = _as_pytorch(node, mode, sides[2:], where) if space_only and honest else None
+    if options is not None:
+        told = {"scale_factor": tuple(scales[2:])} if sizes is None else {"size": new[2:]}
+        return F.interpolate(x, **told, **options)
     if mode != "linear" or node.get("antialias", 0):
-        raise ValueError(f"it resizes by {mode}, {where}, {tuple(x.shape)} to {tuple(sizes)}, which PyTorch does not")
-    for axis, (old, new, scale) in enumerate(sides):
-        if (old, scale) != (new, 1.0):
-            x = _linear(x, axis, old, _places(old, new, scale, where))
+        raise ValueError(f"it resizes by {mode}, {where}, {tuple(x.shape)} to {tuple(new)}, which PyTorch does not")
+    for axis, (old, size, scale) in enumerate(sides):
+        if (old, scale) != (size, 1.0):
+            x = _linear(x, axis, old, _places(old, size, scale, where))
     return x
+
+
+def _as_pytorch(node: Node, mode: str, sides: list[tuple[int, int, float]], where: str) -> dict[str, Any] | None:
+    """The options of PyTorch's interpolation that does the same; None if none does."""
+    smooth = LINEAR[len(sides)] if mode == "linear" else "bicubic" if len(sides) == 2 else None
+    half = where == "half_pixel" or (where == "pytorch_half_pixel" and all(size > 1 for _, size, _ in sides))
+    if smooth is None or not (half or where == "align_corners"):
+        return None
+    curve, outside = round(node.get("cubic_coeff_a", -0.75), 6), node.get("exclude_outside", 0)
+    if node.get("antialias", 0) and any(size < old for old, size, _ in sides):
+        same = half and outside and len(sides) == 2 and (mode == "linear" or curve == -0.5)
+        return {"mode": smooth, "align_corners": False, "antialias": True} if same else None
+    same = mode == "linear" or (curve == -0.75 and not outside)
+    return {"mode": smooth, "align_corners": where == "align_corners"} if same else None
 
 
 def _places(old: int, new: int, scale: float, where: str) -> np.ndarray:
@@ -97,7 +104,7 @@ def _places(old: int, new: int, scale: float, where: str) -> np.ndarray:
 
 
 def _nearest(x: Tensor, sides: list[tuple[int, int, float]], space_only: bool, where: str, rounding: str) -> Tensor:
-    rounded = {
+    rounded: Any = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda at: np.ceil(at - 0.5),

@@ -70,7 +70,11 @@ def _concat(node: Node, *values: Tensor) -> Tensor:
 @operator("Split", settings=(1,))
 def _split(node: Node, x: Tensor, split: Any = None) -> tuple[Tensor, ...]:
     axis, sizes = node.get("axis", 0), setting(node, "split", split)
-    return torch.split(x, sizes or math.ceil(x.shape[axis] / len(node.writes)), axis)
+    if sizes is None:  # equal parts; the last ones have what is left
+        side, parts = x.shape[axis], len(node.writes)
+        equal = math.ceil(side / parts)
+        sizes = [max(0, min(equal, side - equal * part)) for part in range(parts)]
+    return torch.split(x, sizes, axis)
 
 
 @operator("Slice", settings=(1, 2, 3, 4))
