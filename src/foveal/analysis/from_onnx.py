@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from foveal.analysis.onnx_file import check, read_onnx
 from foveal.analysis.onnx_graph import Graph, UnknownOperator, Weight, as_tensor, refuse_unknown, sort_graph
 from foveal.analysis.onnx_known import compute
+from foveal.analysis.onnx_names import ROLES, put
 from foveal.analysis.onnx_operators import DTYPES, OPERATORS, Node
 
 __all__ = ["OnnxNetwork", "OnnxStep", "UnknownOperator", "network_from_onnx"]
 
-DEEPEST = 32
-"""Pieces of a path: deeper names would make towers of modules."""
-
-ROLES = {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"}
+LONGEST = 64
+"""Numbers in a list of places that is passed as it is; longer ones, index tables, are stored with the network."""
 
 
 def network_from_onnx(path: str | os.PathLike[str]) -> OnnxNetwork:
@@ -85,12 +84,15 @@ class OnnxNetwork(nn.Module):
         self._read_from = [graph.resolved(name) for name in self.outputs]
         self._known = graph.known
         self._paths: dict[str, str] = {}  # of weights and stored constants, by the names that nodes read
-        self._counts: dict[tuple[str, str], int] = {}
-        named = {name: weight for name, weight in graph.weights.items() if not weight.made_up}
-        for name, weight in named.items():
-            self._paths[name] = self._store(weight.name.split("."), weight)
+        self._counts: dict[str, int] = {}
+        for name, weight in graph.weights.items():
+            if not weight.made_up:
+                self._store(name, [weight.name], weight)
         self._steps: list[OnnxStep | _Sizes] = [self._step(node, message, graph) for node, message in graph.steps]
-        self._store_constants(graph)
+        for name, weight in graph.weights.items():  # what no node reads is part of the file too, maybe of its answer
+            if name not in self._paths:
+                self._store(name, [weight.name], weight)
+        self._refuse_undefined()
         last = {name: at for at, step in enumerate(self._steps) for name in step.node.reads}
         self._drop = [[n for n in step.node.reads if last[n] == at] for at, step in enumerate(self._steps)]
         self.eval()
@@ -138,71 +140,46 @@ class OnnxNetwork(nn.Module):
     def _step(self, node: Node, message: Any, graph: Graph) -> OnnxStep | _Sizes:
         if all(not name or name in graph.later for name in node.writes):
             return _Sizes(node, message)
-        step = OnnxStep(node)
+        step = OnnxStep(node, graph.known)
         own = node.name.rstrip("/").rpartition("/")[2]
-        path = self._enter([*node.scope.split("."), own], step)
+        path = put(self, [node.scope, own], step, self._counts)
         self.nodes[path] = node.name
         for at, name in enumerate(node.reads):
-            weight = graph.weights.get(name)
-            if weight is not None and name not in self._paths:
+            if name in self._paths:
+                continue
+            if name in graph.weights:
+                weight = graph.weights[name]
                 role = "bias" if node.operator == "Add" else ROLES.get(at, "weight")
                 readable = not node.scope and re.search(r"[A-Za-z]", weight.name) and "::" not in weight.name
-                place = [weight.name] if readable else [*(node.scope or path).split("."), role]
-                self._paths[name] = self._store(place, weight)
-            elif at not in step.settings and name not in self._paths and self._is_table(name):
+                self._store(name, [weight.name] if readable else [node.scope or path, role], weight)
+            elif at not in step.settings and name in graph.known and graph.known[name].size > 1:
                 table = Weight(name, as_tensor(graph.known[name]), learned=False)
-                self._paths[name] = self._store([*path.split("."), f"constant_{at}"], table)
+                self._store(name, [path, f"constant_{at}"], table)
         return step
 
-    def _is_table(self, name: str) -> bool:
-        """Whether it is a constant that layers read as data; single numbers are passed as such."""
-        return name in self._known and self._known[name].size > 1
+    def _refuse_undefined(self) -> None:
+        defined = {"", *self.inputs, *self._known, *self._paths}
+        for node in (step.node for step in self._steps):
+            if not defined.issuperset(node.reads):
+                raise ValueError(f"the node {node.name!r} reads {set(node.reads) - defined}, which nothing makes")
+            defined.update(node.writes)
+        if not defined.issuperset(self._read_from):
+            raise ValueError(f"its outputs {set(self._read_from) - defined} are made by nothing")
 
-    def _store_constants(self, graph: Graph) -> None:
-        """What no node reads is kept too: it is part of the file, and maybe of its answer."""
-        for name, weight in graph.weights.items():
-            if name not in self._paths:
-                self._paths[name] = self._store(weight.name.split("."), weight)
-
-    def _store(self, pieces: list[str], weight: Weight) -> str:
-        tensor = weight.tensor
-        return self._enter(pieces, nn.Parameter(tensor) if weight.learned else tensor)
-
-    def _enter(self, pieces: Sequence[str], value: nn.Module | Tensor) -> str:
-        """Puts a module, a parameter or a buffer at a path, as nearly as PyTorch allows, and returns the path."""
-        cleaned = [re.sub(r"\W+", "_", piece) for part in pieces for piece in re.split(r"[./]", part)]
-        cleaned = [piece for piece in cleaned if piece.strip("_")] or ["unnamed"]
-        if len(cleaned) > DEEPEST:
-            cleaned = [*cleaned[: DEEPEST - 1], cleaned[-1]]
-        at: nn.Module = self
-        path: list[str] = []
-        for piece in cleaned[:-1]:
-            while piece not in at._modules and hasattr(at, piece):
-                piece += "_"
-            if piece not in at._modules:
-                at.add_module(piece, nn.Module())
-            at = at.get_submodule(piece)
-            path.append(piece)
-        last, where = cleaned[-1], ".".join(path)
-        while hasattr(at, last):
-            number = self._counts[where, cleaned[-1]] = self._counts.get((where, cleaned[-1]), 1) + 1
-            last = f"{cleaned[-1]}_{number}"
-        if isinstance(value, nn.Module):
-            at.add_module(last, value)
-        elif isinstance(value, nn.Parameter):
-            at.register_parameter(last, value)
-        else:
-            at.register_buffer(last, value)
-        return ".".join([*path, last])
+    def _store(self, name: str, pieces: list[str], weight: Weight) -> None:
+        value = nn.Parameter(weight.tensor) if weight.learned else weight.tensor
+        self._paths[name] = put(self, pieces, value, self._counts)
 
 
 class OnnxStep(nn.Module):
     """One node, as a module, so that an export tells what it ran for it."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, known: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self.node = node
         self.settings = OPERATORS[node.domain, node.operator].settings
+        if node.operator == "Gather" and node.reads[1] in known and known[node.reads[1]].size > LONGEST:
+            self.settings = frozenset()
 
     def forward(self, *values: Any) -> tuple[Any, ...]:
         entry = OPERATORS[self.node.domain, self.node.operator]

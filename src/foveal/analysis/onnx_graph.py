@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.analysis import onnx_layers, onnx_resize, onnx_shapes  # noqa: F401  (they fill the table of operators)
+# Importing these fills the table of operators.
+from foveal.analysis import onnx_layers, onnx_pointwise, onnx_resize, onnx_shapes, onnx_sliding  # noqa: F401
 from foveal.analysis.onnx_file import OnnxFile, array_of, graphs_of, import_onnx, own_domain
 from foveal.analysis.onnx_known import FOLDED, SIZES, compute, constant
+from foveal.analysis.onnx_names import SCOPES, is_made_up, layer_of
 from foveal.analysis.onnx_operators import OPERATORS, Node
 
 LAYERS = {
@@ -27,12 +27,8 @@ LAYERS = {
 VIEWS = {"Cast", "DequantizeLinear", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """What exporters put between a weight and its layer."""
 
-MADE_UP = re.compile(r".*::.*|_*(val|const(ant)?|tensor|initializer|param)?_*\d*", re.IGNORECASE | re.DOTALL)
-"""Names that an exporter numbers through, which say nothing of the layer."""
-
 FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
-SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class UnknownOperator(ValueError):
@@ -116,7 +112,7 @@ def sort_graph(file: OnnxFile) -> Graph:
     kinds = {entry.name: {p.key: p.value for p in entry.metadata_props} for entry in file.model.graph.value_info}
     for name, array in file.weights.items():
         _take(graph, name, array, uses[name], kinds.get(name, {}))
-    _walk(graph, file, file.model.graph, "", {}, uses)
+    _walk(graph, file, file.model.graph, {}, uses)
     _turn(graph)
     return graph
 
@@ -142,7 +138,7 @@ def _take(graph: Graph, name: str, array: np.ndarray, uses: list[tuple[str, int]
     if not _is_floating(array):
         graph.known[name] = array
         return
-    made_up = bool(MADE_UP.fullmatch(name)) or FOLDED_FROM in kind
+    made_up = is_made_up(name) or FOLDED_FROM in kind
     settings = all(("", use) in OPERATORS and at in OPERATORS["", use].settings for use, at in uses)
     lone = array.size == 1 and (made_up or (array.ndim == 0 and "." not in name))
     if (settings and uses) or (lone and kind.get(KIND) != "PARAMETER" and not any(use in LAYERS for use, _ in uses)):
@@ -153,8 +149,8 @@ def _take(graph: Graph, name: str, array: np.ndarray, uses: list[tuple[str, int]
     graph.weights[name] = Weight(name, as_tensor(array), learned, made_up)
 
 
-def _walk(graph: Graph, file: OnnxFile, part: Any, prefix: str, names: dict[str, str], uses: Any) -> None:
-    """Enters the nodes of a graph, or of a branch, whose own names get a prefix."""
+def _walk(graph: Graph, file: OnnxFile, part: Any, names: dict[str, str], uses: Any) -> None:
+    """Enters the nodes of a graph, or of a branch, whose own values have the names that are given."""
     onnx = import_onnx()
     for at, proto in enumerate(part.node):
         reads = tuple(graph.resolved(names.get(name, name)) for name in proto.input)
@@ -167,7 +163,10 @@ def _walk(graph: Graph, file: OnnxFile, part: Any, prefix: str, names: dict[str,
             writes=tuple(names.get(name, name) for name in proto.output),
             attributes={a.name: _plain(onnx.helper.get_attribute_value(a)) for a in proto.attribute},
         )
-        node = replace(node, scope=_scope(graph, node, proto))
+        named = [(at, graph.weights[name]) for at, name in enumerate(reads) if name in graph.weights]
+        layers = [(at, weight.name) for at, weight in named if not weight.made_up]
+        noted = next((entry.value for entry in proto.metadata_props if entry.key == SCOPES), "")
+        node = replace(node, scope=layer_of(node.name, node.operator, layers, noted))
         try:
             if node.operator == "If":
                 _branch(graph, file, node, names, uses)
@@ -204,7 +203,7 @@ def _is_view(graph: Graph, node: Node, uses: Any) -> bool:
     first, *others = node.reads
     stored = graph.known.get(first) if node.operator == "DequantizeLinear" else None
     if stored is not None:  # a quantised weight
-        weight = Weight(first, torch.as_tensor(stored), made_up=bool(MADE_UP.fullmatch(first)))
+        weight = Weight(first, torch.as_tensor(stored), made_up=is_made_up(first))
     elif first in graph.weights:
         weight = graph.weights[first]
     else:
@@ -233,10 +232,10 @@ def _branch(graph: Graph, file: OnnxFile, node: Node, names: dict[str, str], use
     part = node.get("then_branch") if bool(condition.reshape(-1)[0]) else node.get("else_branch")
     inside = [name for proto in part.node for name in proto.output if name]
     inside += [tensor.name for tensor in part.initializer]
-    own = names | {name: f"{node.name}/{name}" for name in inside}
+    own = names | {name: f"{node.writes[0]}/{name}" for name in inside}
     for tensor in part.initializer:
         _take(graph, own[tensor.name], array_of(tensor), uses[tensor.name], {})
-    _walk(graph, file, part, node.name, own, uses)
+    _walk(graph, file, part, own, uses)
     for name, result in zip(node.writes, part.output, strict=True):
         graph.names[name] = graph.resolved(own.get(result.name, result.name))
 
@@ -255,24 +254,6 @@ def _turn(graph: Graph) -> None:
             for at, _ in readers[name]:
                 node, proto = graph.steps[at]
                 graph.steps[at] = (replace(node, attributes={**node.attributes, "turned": 1}), proto)
-
-
-def _scope(graph: Graph, node: Node, proto: Any) -> str:
-    """The layer that a node belongs to: by its own name, by its weights', or by what the exporter noted."""
-    parts = [part for part in node.name.split("/") if part]
-    if len(parts) > 1:
-        short = parts[:1]
-        for before, part in pairwise(parts):  # "layer1/layer1.0" says layer1 twice
-            short.append(part[len(before) + 1 :] if part.startswith(f"{before}.") else part)
-        return ".".join(short[:-1])
-    named = {name: graph.weights[name] for name in node.reads if name in graph.weights}
-    layers = {name: w.name.rpartition(".")[0] for name, w in named.items() if not w.made_up and "." in w.name}
-    # A convolution that took up its batch norm is noted as the norm, but its kernel is its own. Vectors are not: those
-    # that are equal are stored once, under the name of the first layer.
-    if node.operator.startswith("Conv") and node.reads[1] in layers:
-        return layers[node.reads[1]]
-    noted = re.findall(r"'([^']*)'", next((p.value for p in proto.metadata_props if p.key == SCOPES), ""))
-    return noted[-2] if len(noted) > 1 else next(iter(layers.values()), "")
 
 
 def _plain(value: Any) -> Any:
