@@ -6,11 +6,16 @@ Nothing is ever fetched.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+
+from foveal.analysis.from_onnx import network_from_onnx
+from foveal.analysis.layer_list import parse_layers
 
 SOURCES = ("timm", "torchvision")
 
@@ -18,14 +23,22 @@ DEFAULT = "default"
 """The name of the model that comes with the package."""
 
 
-def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:
+def load_network(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    picture: tuple[int, int] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Makes a network, with random weights or those of a local file.
 
     Args:
         name: "timm:NAME", "torchvision:NAME", "MODULE:FUNCTION" for a function that returns a network; a bare name is
             looked for in timm, then in torchvision. The folder of a saved model, or "default" for the one that comes
-            with the package, gives its vision side, with its weights.
+            with the package, gives its vision side, with its weights. A file in .onnx gives its graph; several words
+            are layers as one types them, "conv k7 s2 p3; pool k3 s2 p1; conv k3".
         weights: a safetensors file that fits the network strictly.
+        picture: height and width of what it will be shown, which a list of layers needs for a linear one on a map.
         options: passed to whatever makes the network, for example `features_only=True` to timm.
 
     Returns:
@@ -40,12 +53,14 @@ def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **
         >>> load_network("torchvision:resnet18", num_classes=10).fc.out_features
         10
     """
+    if name.lower().endswith(".onnx"):
+        return _alone(name, weights, options, network_from_onnx)
+    if _are_layers(name):
+        return _alone(name, weights, options, functools.partial(parse_layers, size=picture))
     source, found, rest = name.partition(":")
     # A run's folder may be called as a network is: it is meant where it is written as a path, or holds a model.
     if name == DEFAULT or (os.path.isdir(name) and (os.sep in name or os.path.exists(f"{name}/config.json"))):
-        if weights is not None or options:
-            raise ValueError(f"{name}: a saved model has its own weights and options; give neither")
-        return _saved(name)
+        return _alone(name, weights, options, _saved)
     if not found:
         network = _bare(name, options)
     elif source == "timm":
@@ -57,6 +72,17 @@ def load_network(name: str, *, weights: str | os.PathLike[str] | None = None, **
     if weights is not None:
         _load(network, name, weights)
     return network
+
+
+def _alone(name: str, weights: Any, options: dict[str, Any], make: Callable[[str], nn.Module]) -> nn.Module:
+    if weights is not None or options:
+        raise ValueError(f"{name}: has its own weights and options; give neither")
+    return make(name)
+
+
+def _are_layers(name: str) -> bool:
+    """Whether a name is a list of layers: several words, the first of which is no path and no library's."""
+    return len(name.split()) > 1 and not os.path.exists(name) and ":" not in name
 
 
 def known_networks(source: str) -> list[str]:

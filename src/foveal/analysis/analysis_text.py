@@ -24,7 +24,7 @@ def analysis_table(analysis: Analysis, *, depth: int | None = None) -> Renderabl
     for name in ("output", "parameters", "MACs", "FLOPs", "memory", "FLOPs/B", "field", "jump", *["ms"] * timed):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in layers:
-        row = [
+        row: list[str | Text] = [
             Text(layer.name or "(network)"),
             Text(layer.kind),
             "x".join(map(str, layer.output[1:])) or "1",
@@ -47,7 +47,7 @@ def totals(analysis: Analysis) -> list[str]:
         f"{analysis.network} on {picture}",
         f"  parameters   {analysis.parameters:,}"
         + (f" (and {sum(analysis.unused.values()):,} that evaluation does not use)" if analysis.unused else ""),
-        f"  MACs         {short(analysis.macs)}  multiply-accumulates: convolutions, linear layers, products, attention",
+        f"  MACs         {short(analysis.macs)}  multiply-accumulates of convolutions, linear layers, attention",
         f"  FLOPs        {short(analysis.flops)}  all arithmetic, 2 for a MAC",
         f"  activations  {short(analysis.activation_bytes)}B written, {short(analysis.peak_bytes)}B at once",
     ]

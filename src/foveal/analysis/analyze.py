@@ -23,7 +23,7 @@ class Field:
     Args:
         size: height and width of the largest box of pixels, padding included.
         jump: pixels from one cell's centre to the next one's, along y and x.
-        start: where the centre of the first cell's box lies in the picture, along y and x; the first pixel's centre is 0.
+        start: the centre of the first cell's box, along y and x; the first pixel's centre is 0.
         padded: the fraction of the cells whose boxes reach beyond the picture.
         whole: whether every cell depends on the whole picture, through attention or a pool over space.
     """
@@ -193,7 +193,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
 
 
 def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torch.Tensor:
-    """Zeros (1, C, H, W) as a network takes them: with as many channels as its first convolution, 3 where it has none."""
+    """Zeros (1, C, H, W), with as many channels as a network's first convolution takes; 3 where it has none."""
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"size is {size!r}; expected a height and a width of at least 1, or one number for both")
@@ -203,7 +203,7 @@ def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torc
 
 
 def groups_of(recorded: Trace) -> list[list[fx.Node]]:
-    """Operations that follow each other in the same layer; those that only show memory in another way alone are none."""
+    """Operations that follow each other in the same layer; views of memory alone are no layer."""
     groups: list[list[fx.Node]] = []
     last: Any = None
     for node in recorded.operations():

@@ -88,6 +88,7 @@ EACH = _table(
     """
     1 add sub rsub mul div true_divide neg relu relu6 clamp clamp_min clamp_max hardtanh abs maximum minimum fmax fmin
     1 eq ne lt le gt ge logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not isnan isinf isfinite
+    1 __and__ __or__ __xor__ __lshift__ __rshift__ logical_xor bitwise_xor exp2 hypot copysign heaviside
     1 exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow square sin cos tan tanh sinh cosh asin acos atan atan2
     1 erf erfc lgamma floor ceil round trunc sign sgn floor_divide remainder fmod threshold hardshrink nan_to_num
     1 cumsum cumprod bernoulli rand rand_like randn randn_like uniform normal

@@ -118,7 +118,7 @@ def foveated_cost(
 
 
 class _Counted(NamedTuple):
-    """MACs of each window, of all tokens together, and once a picture; tokens by level; the field in a window's cells."""
+    """MACs of a window, of all tokens together, and once a picture; tokens by level; the field in a window's cells."""
 
     per_window: int
     per_token: int

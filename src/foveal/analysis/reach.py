@@ -80,7 +80,7 @@ def _step(node: fx.Node, found: dict[fx.Node, Reach], numbers: dict[fx.Node, Ten
     return made
 
 
-def _moved(node: fx.Node, found: dict[fx.Node, Reach], numbers: dict[fx.Node, Tensor]) -> Reach | list[Reach]:
+def _moved(node: fx.Node, found: dict[fx.Node, Reach], numbers: dict[fx.Node, Tensor]) -> Reach | list[Reach] | None:
     """An operation that only moves numbers, run on boxes; what depends on no pixel brings empty ones."""
     parts = [found[part] for part in node.all_input_nodes if part in found]
     if operation(node) in ("masked_fill", "where"):
@@ -108,7 +108,7 @@ def _moved(node: fx.Node, found: dict[fx.Node, Reach], numbers: dict[fx.Node, Te
             else:
                 result = node.target(*args, **{k: v for k, v in kwargs.items() if k != "dtype"})  # type: ignore[operator]
         except (RuntimeError, NotImplementedError, TypeError):
-            return join_all(shape_of(node), parts)
+            return None
         results.append([fold(part) for part in (result if isinstance(result, list | tuple) else [result])])
     made = [gathered([results[place][at] for place in range(4)], parts) for at in range(len(results[0]))]
     return made if isinstance(node.meta.get("val"), list | tuple) else made[0]
@@ -119,7 +119,10 @@ class _Numbers(RuntimeError):
 
 
 _SAME = ("_to_copy", "to", "dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous", "detach", "alias")
-_AS: dict[str, Callable[..., Any]] = dict.fromkeys(_SAME, lambda x, *rest: x)
+_AS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(_SAME, lambda x, *rest: x),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape"), torch.reshape),  # boxes lie otherwise in memory than numbers
+}
 
 
 @rule("grid_sampler grid_sampler_2d torchvision.deform_conv2d")

@@ -43,15 +43,14 @@ def remarks_on(analysis: Analysis, network: nn.Module) -> Iterator[str]:
         many = sum(analysis.unused.values())
         first = next(iter(analysis.unused))
         yield f"{len(analysis.unused)} parameters ({many:,} numbers) are not used in evaluation, {first} first."
-    if analysis.uncounted:
-        yield f"Not counted: {'; '.join(analysis.uncounted[:5])}{' ...' if len(analysis.uncounted) > 5 else ''}."
 
 
 def _field(analysis: Analysis) -> Iterator[str]:
     height, width = analysis.picture[-2:]
     local = [layer for layer in analysis.layers if layer.field is not None and len(layer.output) == 4]
-    if any(layer.field.whole for layer in local if layer.field is not None):
-        return
+    if any(layer.field is not None and layer.field.whole and _has_places(layer) for layer in analysis.layers):
+        return  # attention, or a gate from the whole picture
+    local = [layer for layer in local if layer.field is not None and not layer.field.whole]
     if local and local[-1].field is not None:
         tall, wide = local[-1].field.size
         if tall < height or wide < width:
@@ -59,6 +58,12 @@ def _field(analysis: Analysis) -> Iterator[str]:
                 f"{local[-1].name or 'The last map'} sees {tall} x {wide} pixels, less than the picture's {height} x "
                 f"{width}: nothing larger can be told as a whole before the global pool."
             )
+
+
+def _has_places(layer: Layer) -> bool:
+    """Whether a map has more than one place, and is not pooled: (B, C, H, W), or tokens (B, N, C)."""
+    sides = layer.output[2:] if len(layer.output) == 4 else layer.output[1:-1]
+    return any(side > 1 for side in sides)
 
 
 def _large_kernel(layer: Layer, module: nn.Conv2d) -> Iterator[str]:
@@ -85,8 +90,8 @@ def _lost_pixels(layer: Layer, module: nn.Conv2d) -> Iterator[str]:
         seen = (layer.output[2 + axis] - 1) * step + reach - int(module.padding[axis])
         if kernel >= step > 1 and seen < side:
             yield (
-                f"{layer.name}: a kernel of {kernel} at stride {step} on {side} {word} never sees the last {side - seen}; "
-                f"pad, or take a picture whose sides fit."
+                f"{layer.name}: a kernel of {kernel} at stride {step} on {side} {word} never sees the last "
+                f"{side - seen}; pad, or take a picture whose sides fit."
             )
             return
 
@@ -96,8 +101,8 @@ def _checkerboard(layer: Layer, module: nn.ConvTranspose2d) -> Iterator[str]:
     if uneven:
         kernel, stride = uneven[0]
         yield (
-            f"{layer.name}: a transposed kernel of {kernel} at stride {stride} overlaps unevenly ({kernel % stride} left "
-            f"over), which shows as a checkerboard; take a kernel that the stride divides, or interpolate and convolve."
+            f"{layer.name}: a transposed kernel of {kernel} at stride {stride} overlaps unevenly, by {kernel % stride}, "
+            f"which shows as a checkerboard; take a kernel that the stride divides, or interpolate, then convolve."
         )
 
 

@@ -20,27 +20,10 @@ from foveal.analysis.foveated_cost import FoveatedCost, foveated_cost
 from foveal.analysis.trace import trace
 from foveal.whole_file import whole_file
 
-COLUMNS = [
-    "name",
-    "kind",
-    "input",
-    "output",
-    "parameters",
-    "macs",
-    "flops",
-    "activation_bytes",
-    "moved_bytes",
-    "intensity",
-    "field_height",
-    "field_width",
-    "jump_y",
-    "jump_x",
-    "start_y",
-    "start_x",
-    "padded",
-    "whole",
-    "milliseconds",
-]
+COLUMNS = (
+    *("name", "kind", "input", "output", "parameters", "macs", "flops", "activation_bytes", "moved_bytes", "intensity"),
+    *("field_height", "field_width", "jump_y", "jump_x", "start_y", "start_x", "padded", "whole", "milliseconds"),
+)
 
 
 @dataclass(frozen=True)

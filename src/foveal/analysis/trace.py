@@ -7,6 +7,7 @@ module that is called twice is there twice, and an operation that no module stan
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,10 @@ def trace(network: nn.Module, inputs: Sequence[Any]) -> Trace:
         >>> [node.target.__name__ for node in trace(nn.Conv2d(3, 8, 3), [torch.empty(1, 3, 8, 8)]).operations()]
         ['conv2d.default']
     """
-    with _evaluating(network), _separate_attention():
+    with _evaluating(network), _separate_attention(), _quiet():
         try:
+            with torch.no_grad():
+                network(*inputs)  # lazy layers take their shapes, and what a network remembers is there
             program = torch.export.export(network, tuple(inputs), strict=False).run_decompositions({})
         except Exception as error:
             raise Untraceable(_why(network, inputs, error)) from error
@@ -132,6 +135,17 @@ def _separate_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the graphs that PyTorch logs where one cannot be recorded: what went wrong is told in one line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _why(network: nn.Module, inputs: Sequence[Any], error: Exception) -> str:

@@ -77,7 +77,7 @@ def analyze(
     from foveal.zoo import load_network
 
     try:
-        network = load_network(model)
+        network = load_network(model, picture=sides)
         made = report(network, sides, levels=wanted, window=window, unit=place, time=time, draws=bool(plot or html))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="MODEL") from None
@@ -87,8 +87,8 @@ def analyze(
     if html is not None:
         with whole_file(html) as file:
             file.write(made.page(title))
-    for file in made.draw(plot, picture=picture) if plot is not None else ():
-        print(one_line(str(file)), file=sys.stderr)
+    for drawn in made.draw(plot, picture=picture) if plot is not None else ():
+        print(one_line(str(drawn)), file=sys.stderr)
     if STANDARD not in (json_file, csv_file, html):
         _show(made, depth)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 from torch import Tensor, nn
 
@@ -33,8 +34,7 @@ class VisionSide(nn.Module):
             x: a glimpse, or square pictures (B, 3, S, S), normalised, each one window: the dense network.
         """
         if isinstance(x, Tensor):
-            layout = Layout.foveal(picture=[x.shape[-2:]] * len(x), size=x.shape[-1], levels=1)
-            x = Glimpse(x[:, None], layout)
+            x = Glimpse(x[:, None], _one_window(len(x), int(x.shape[-2]), int(x.shape[-1])))
         tokens: Tensor = self.tokenizer(self.backbone(x), x.layout)[0]
         return tokens
 
@@ -45,3 +45,9 @@ class VisionSide(nn.Module):
         made.backbone = copy.copy(self.backbone)
         made.backbone.halo = False
         return made
+
+
+@functools.lru_cache(maxsize=8)
+def _one_window(pictures: int, height: int, width: int) -> Layout:
+    """Worked out once: an exported graph holds it, and need not decide by its numbers."""
+    return Layout.foveal(picture=[(height, width)] * pictures, size=width, levels=1).fixed()
