@@ -73,3 +73,9 @@ def test_the_examples_in_the_documentation_are_true():
         for module in modules:
             home = importlib.import_module(f"foveal.blocks.{module}")
             assert doctest.testmod(home, extraglobs=names | {"create_block": create_block}).failed == 0, module
+
+
+def test_the_page_of_blocks_is_what_the_registry_holds():
+    from listing import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/blocks/listing.py"

@@ -15,13 +15,16 @@ def analysis_table(analysis: Analysis, *, depth: int | None = None) -> Renderabl
     Args:
         analysis: of a network.
         depth: layers are put together below so many steps of their paths; all by default.
+
+    The field is the side of the largest box of pixels that a number can depend on; jump, the pixels from one cell to
+    the next; start, where the first cell's centre lies; pad, how many cells reach beyond the picture.
     """
     layers = analysis.layers if depth is None else merged(analysis.layers, depth)
     timed = any(layer.milliseconds is not None for layer in layers)
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("layer", "kind"):
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=28)
-    for name in ("output", "parameters", "MACs", "FLOPs", "memory", "FLOPs/B", "field", "jump", *["ms"] * timed):
+    for name in ("output", "parameters", "MACs", "FLOPs", "memory", "FLOPs/B", "field", "jump", "start", "pad", *["ms"] * timed):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in layers:
         row: list[str | Text] = [
@@ -93,11 +96,11 @@ def _sum(one: Layer, other: Layer) -> Layer:
     return Layer(**{**one.__dict__, **both, **last, "operations": one.operations + other.operations})
 
 
-def _field(layer: Layer) -> tuple[str, str]:
-    if layer.field is None:
-        return "?", ""
-    if layer.field.whole:
-        return "global", ""
-    size, jump = layer.field.size, layer.field.jump
-    side = str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
-    return side, f"{jump[0]:g}" if jump[0] == jump[1] else f"{jump[0]:g}x{jump[1]:g}"
+def _field(layer: Layer) -> tuple[str, str, str, str]:
+    field = layer.field
+    if field is None:
+        return "?", "", "", ""
+    if field.whole:
+        return "global", "", "", ""
+    size, jump, start = (f"{y:g}" if y == x else f"{y:g}x{x:g}" for y, x in (field.size, field.jump, field.start))
+    return size, jump, start, f"{field.padded:.0%}"

@@ -7,6 +7,7 @@ module that is called twice is there twice, and an operation that no module stan
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -139,11 +140,12 @@ def _separate_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the graphs that PyTorch logs where one cannot be recorded: what went wrong is told in one line."""
+    """Without the graphs that PyTorch prints where one cannot be recorded: what went wrong is told in one line."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
 

@@ -1,0 +1,122 @@
+"""`foveal analyze`: tables, files and refusals."""
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from foveal.cli import main
+
+LAYERS = "conv k7 s2 p3; pool k3 s2 p1; conv k3 p1 c8"
+
+
+def network():
+    """For MODULE:FUNCTION."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 8, 3, stride=2, padding=1))
+
+
+class Deciding(nn.Module):
+    """Takes another way where numbers say so, which no graph can hold."""
+
+    def forward(self, x):
+        return x.sin() if x.sum() > 0 else x.cos()
+
+
+def test_a_list_of_layers_is_told_layer_by_layer_and_in_total(capsys):
+    assert main(["analyze", LAYERS, "--size", "64,96"]) == 0
+    said = capsys.readouterr().out
+    assert "conv1" in said
+    assert "64x32x48" in said
+    assert "Sequential on 1 x 3 x 64 x 96" in said
+    macs = 32 * 48 * 64 * 147 + 16 * 24 * 8 * 576
+    assert f"{macs / 1e6:.3g} M  multiply-accumulates" in said
+    assert "field" in said
+
+
+def test_json_and_csv_hold_what_the_table_says(tmp_path, capsys):
+    files = {name: str(tmp_path / f"made.{name}") for name in ("json", "csv")}
+    name = f"{__name__}:network"
+    assert main(["analyze", name, "--size", "32", "--json", files["json"], "--csv", files["csv"]]) == 0
+    made = json.loads((tmp_path / "made.json").read_text())
+    assert made["totals"]["parameters"] == sum(p.numel() for p in network().parameters())
+    assert made["totals"]["macs"] == 32 * 32 * 4 * 27 + 16 * 16 * 8 * 36
+    rows = list(csv.DictReader((tmp_path / "made.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows] == ["0", "1", "2"]
+    assert [int(row["macs"]) for row in rows] == [layer["macs"] for layer in made["layers"]]
+    assert [int(row["field_height"]) for row in rows] == [3, 3, 5]
+
+
+def test_json_on_standard_output_is_alone_there(capsys):
+    assert main(["analyze", LAYERS, "--size", "32", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["picture"] == [1, 3, 32, 32]
+
+
+def test_levels_tell_what_a_fovea_costs(capsys):
+    assert main(["analyze", f"{__name__}:network", "--size", "64", "--levels", "3", "--window", "16"]) == 0
+    said = capsys.readouterr().out
+    assert "5.33 times fewer" in said
+    assert "level" in said
+
+
+def test_a_unit_is_told_with_its_box(capsys):
+    assert main(["analyze", f"{__name__}:network", "--size", "32", "--unit", "2:4,5"]) == 0
+    said = capsys.readouterr().out
+    assert "rows 6 to 10, columns 8 to 12" in said
+    assert "5 x 5 pixels" in said
+
+
+def test_page_and_plots_are_whole(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.png")
+    page, plots = tmp_path / "page.html", tmp_path / "plots"
+    line = ["analyze", f"{__name__}:network", "--size", "32", "--html", str(page), "--plot", str(plots)]
+    assert main([*line, "--picture", str(tmp_path / "photo.png")]) == 0
+    assert page.read_text().lower().startswith("<!doctype html>")
+    drawn = {file.name for file in plots.iterdir()}
+    assert drawn == {"cost.svg", "field_growth.svg", "receptive_field.png", "effective_field.png"}
+    for name in drawn:
+        if name.endswith("svg"):
+            ET.fromstring((plots / name).read_text())
+        else:
+            Image.open(plots / name).load()
+
+
+def test_an_onnx_file_is_read(tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    torch.onnx.export(network(), (torch.rand(1, 3, 32, 32),), dynamo=True, verbose=False).save(tmp_path / "n.onnx")
+    assert main(["analyze", str(tmp_path / "n.onnx"), "--size", "32"]) == 0
+    said = capsys.readouterr().out
+    assert f"parameters   {sum(p.numel() for p in network().parameters()):,}" in said
+
+
+def test_a_saved_model_is_read(capsys):
+    assert main(["analyze", "default", "--size", "64", "--depth", "1"]) == 0
+    assert "VisionSide on 1 x 3 x 64 x 64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["resnett50"], "no network is called 'resnett50'"),
+        (["conv k3; pol k2"], "pol"),
+        ([LAYERS, "--size", "0"], "expected H,W"),
+        ([LAYERS, "--size", "many"], "expected H,W"),
+        ([LAYERS, "--levels", "auto"], "give the number"),
+        ([LAYERS, "--unit", "conv9"], "did you mean"),
+        ([LAYERS, "--unit", "conv1:x"], "LAYER:Y,X"),
+        ([LAYERS, "--unit", "conv1:900,0"], "has a map of"),
+        ([LAYERS, "--json", "no/such/folder/x.json"], "no/such/folder"),
+        (["there_is_no.onnx"], "there_is_no.onnx"),
+        ([f"{__name__}:Deciding"], "cannot be recorded"),
+        ([f"{__name__}:network", "--levels", "3", "--window", "7"], "7"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(line, said, capsys):
+    assert main(["analyze", *line]) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert said in streams.err
+    assert len(streams.err.strip().splitlines()) == 1, streams.err
