@@ -12,19 +12,20 @@ from foveal.analysis.analyze import Analysis, Layer
 def analysis_table(analysis: Analysis, *, depth: int | None = None) -> RenderableType:
     """Layers, totals and remarks.
 
+    The field is the side of the largest box of pixels that a number can depend on; jump, the pixels from one cell to
+    the next; start, where the first cell's centre lies; pad, how many cells reach beyond the picture.
+
     Args:
         analysis: of a network.
         depth: layers are put together below so many steps of their paths; all by default.
-
-    The field is the side of the largest box of pixels that a number can depend on; jump, the pixels from one cell to
-    the next; start, where the first cell's centre lies; pad, how many cells reach beyond the picture.
     """
     layers = analysis.layers if depth is None else merged(analysis.layers, depth)
     timed = any(layer.milliseconds is not None for layer in layers)
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("layer", "kind"):
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=28)
-    for name in ("output", "parameters", "MACs", "FLOPs", "memory", "FLOPs/B", "field", "jump", "start", "pad", *["ms"] * timed):
+    numbers = ("output", "parameters", "MACs", "FLOPs", "memory", "FLOPs/B", "field", "jump", "start", "pad")
+    for name in (*numbers, *["ms"] * timed):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in layers:
         row: list[str | Text] = [
