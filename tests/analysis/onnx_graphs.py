@@ -50,9 +50,10 @@ def save_graph(
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=list(functions))
     for output in model.graph.output:
         output.type.tensor_type.elem_type = TensorProto.UNDEFINED
-    inferred = onnx.shape_inference.infer_shapes(model)
-    del model.graph.output[:]
-    model.graph.output.extend(inferred.graph.output)
+    if not functions:  # in which onnx would follow every call
+        inferred = onnx.shape_inference.infer_shapes(model)
+        del model.graph.output[:]
+        model.graph.output.extend(inferred.graph.output)
     for output in model.graph.output:  # which nothing follows for, as with operators of other domains
         output.type.tensor_type.elem_type = output.type.tensor_type.elem_type or TensorProto.FLOAT
     onnx.save(model, file)

@@ -192,7 +192,8 @@ class OnnxStep(nn.Module):
                 return value
             if entry.numbers and value.size == 1 and value.ndim <= max(ranks, default=-1):
                 return value.item()
-            return as_tensor(value).to(device)
+            tensor = as_tensor(value)
+            return tensor if device in (None, tensor.device) else tensor.to(device)
 
         given = [value if at in self.settings else passed(value) for at, value in enumerate(values)]
         result = entry.run(self.node, *given)

@@ -203,7 +203,7 @@ def _is_view(graph: Graph, node: Node, uses: Any) -> bool:
     first, *others = node.reads
     stored = graph.known.get(first) if node.operator == "DequantizeLinear" else None
     if stored is not None:  # a quantised weight
-        weight = Weight(first, torch.as_tensor(stored), made_up=is_made_up(first))
+        weight = Weight(first, as_tensor(stored), made_up=is_made_up(first))
     elif first in graph.weights:
         weight = graph.weights[first]
     else:
@@ -214,8 +214,11 @@ def _is_view(graph: Graph, node: Node, uses: Any) -> bool:
     entry = OPERATORS[node.domain, node.operator]
     given: list[Any] = [weight.tensor]
     for at, name in enumerate(others, 1):
-        value = graph.weights[name].tensor if name in graph.weights else graph.known.get(name)
-        given.append(value if at in entry.settings or value is None else torch.as_tensor(value))
+        if name in graph.weights:
+            given.append(graph.weights[name].tensor)
+        else:
+            value = graph.known.get(name)
+            given.append(value if value is None or at in entry.settings else as_tensor(value))
     tensor = entry.run(node, *given)
     if not tensor.is_floating_point():
         return False
