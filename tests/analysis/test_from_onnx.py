@@ -95,6 +95,33 @@ def test_a_small_network_is_what_it_was(style: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_a_network_with_open_sizes_runs_at_others(style: str, tmp_path: Path) -> None:
+    model, file = made(Small()), tmp_path / "small.onnx"
+    if style == "graph":
+        batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
+        sides = {0: batch, 2: 2 * height, 3: 2 * width}
+        torch.onnx.export(
+            model,
+            (torch.rand(2, 3, 32, 32),),
+            file,
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=(sides,),
+            opset_version=18,
+        )
+    else:
+        export(model, file, style, dynamic_axes={"x": {0: "batch", 2: "height", 3: "width"}})
+    network = network_from_onnx(file)
+    assert network.input_shape == (None, 3, None, None)
+    # The graph exporter keeps the norm here, since the size of what goes into it is asked for.
+    kept = "BatchNormalization" in {node.op_type for node in onnx.load(file).graph.node}
+    assert kept == (style == "graph")
+    assert parameters(network) == parameters(model) - (0 if kept else norm_parameters_folded(model))
+    for shape in ((3, 3, 24, 40), (1, 3, 8, 8)):
+        check_graph(file, {"x": random(*shape)}, export=shape[0] == 3)
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_each_node_is_one_function_under_its_layer(style: str, tmp_path: Path) -> None:
     file = export(made(Small()), tmp_path / "small.onnx", style)
     network = network_from_onnx(file)
@@ -233,6 +260,16 @@ def test_weights_that_are_shared_are_counted_once(tmp_path: Path) -> None:
         save_graph(tmp_path / "a.onnx", nodes, {"x": x}, {"table": random(4, 4), "at": np.array(1)}), {"x": x}
     )
     assert {name: tuple(p.shape) for name, p in network.named_parameters()} == {"table": (4, 4)}
+
+
+def test_a_weight_that_is_an_answer_too_stays_as_it_is(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    x = random(2, 4)
+    file = save_graph(tmp_path / "a.onnx", nodes, {"x": x}, {"w": random(3, 4)}, outputs=["y", "w"])
+    assert check_graph(file, {"x": x}).w.shape == (3, 4)
 
 
 def test_tables_are_buffers_and_single_numbers_are_not(tmp_path: Path) -> None:

@@ -125,8 +125,11 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _uses(graph: Any) -> dict[str, list[tuple[str, int]]]:
-    """For every name the operators that read it, and as which input; through an Identity, those behind it."""
+    """For every name the operators that read it, and as which input; through an Identity, those behind it; "" is who
+    runs the network."""
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for output in graph.output:
+        found[output.name].append(("", 0))
     for proto in reversed(list(_nodes(graph))):
         for at, name in enumerate(proto.input):
             found[name] += found[proto.output[0]] if proto.op_type == "Identity" else [(proto.op_type, at)]
