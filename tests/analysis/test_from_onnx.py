@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import os
 import pickle
 import subprocess
@@ -19,8 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_graphs import by_runtime, called, check_graph, exported, random, save_graph
 from torch import nn
 
+from foveal.analysis import onnx_names
 from foveal.analysis.from_onnx import UnknownOperator, network_from_onnx
 from foveal.analysis.onnx_names import is_made_up, layer_of
+from foveal.analysis.onnx_weights import KIND, weight_of
 from foveal.zoo import load_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript", "ignore:It is recommended that")
@@ -270,6 +273,9 @@ def test_a_weight_that_is_an_answer_too_stays_as_it_is(tmp_path: Path) -> None:
     x = random(2, 4)
     file = save_graph(tmp_path / "a.onnx", nodes, {"x": x}, {"w": random(3, 4)}, outputs=["y", "w"])
     assert check_graph(file, {"x": x}).w.shape == (3, 4)
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    file = save_graph(tmp_path / "b.onnx", [product], {"x": x}, {"w": random(4, 3)}, outputs=["y", "w"])
+    assert check_graph(file, {"x": x}).w.shape == (4, 3)
 
 
 def test_tables_are_buffers_and_single_numbers_are_not(tmp_path: Path) -> None:
@@ -398,6 +404,29 @@ def test_names_that_pytorch_cannot_have_are_changed(tmp_path: Path) -> None:
 )
 def test_names_that_an_exporter_counted_through_are_told_from_those_of_layers(name: str, made_up: bool) -> None:
     assert is_made_up(name) == made_up
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "uses", "noted", "learned"),
+    [
+        ("prelu.weight", np.ones(1, np.float32), [("PRelu", 1)], {}, True),
+        ("val_3", np.ones(1, np.float32), [("Conv", 2)], {}, True),
+        ("val_3", np.ones(1, np.float32), [("Mul", 1)], {}, None),
+        ("val_3", np.ones(4, np.float32), [("Mul", 1)], {}, True),
+        ("scale", np.float32(2), [("Mul", 1)], {}, None),
+        ("head.scale", np.float32(2), [("Mul", 1)], {}, True),
+        ("x", np.ones(4, np.float32), [("Resize", 2)], {}, None),
+        ("x", np.ones(4, np.float32), [("Resize", 2), ("Mul", 1)], {}, True),
+        ("table", np.arange(9), [("Gather", 1)], {}, None),
+        ("running_mean", np.ones(4, np.float32), [("BatchNormalization", 3)], {}, False),
+        ("mask", np.ones(4, np.float32), [("Add", 1)], {KIND: "BUFFER"}, False),
+    ],
+)
+def test_which_initializers_are_weights(
+    name: str, array: np.ndarray, uses: list[tuple[str, int]], noted: dict[str, str], learned: bool | None
+) -> None:
+    weight = weight_of(name, np.asarray(array), uses, noted)
+    assert (None if weight is None else weight.learned) == learned
 
 
 def test_the_layer_of_a_node() -> None:
@@ -605,6 +634,10 @@ def test_too_large_files_are_refused_before_they_are_read(tmp_path: Path) -> Non
         handle.truncate(2**31)  # a hole, which takes no place on the disk
     with pytest.raises(ValueError, match="has 2,147,483,648 bytes; an ONNX file has 2,147,483,647 at most"):
         network_from_onnx(file)
+
+
+def test_the_examples_of_the_docstrings_hold() -> None:
+    assert doctest.testmod(onnx_names) == (0, 3)
 
 
 def test_without_onnx_the_message_says_what_to_install() -> None:
