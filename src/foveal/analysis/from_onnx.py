@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from foveal.analysis.onnx_file import check, read_onnx
-from foveal.analysis.onnx_graph import Graph, UnknownOperator, Weight, as_tensor, refuse_unknown, sort_graph
+from foveal.analysis.onnx_graph import Graph, UnknownOperator, refuse_unknown, sort_graph
 from foveal.analysis.onnx_known import compute
 from foveal.analysis.onnx_names import ROLES, put
 from foveal.analysis.onnx_operators import DTYPES, OPERATORS, Node
+from foveal.analysis.onnx_weights import Weight, as_tensor
 
 __all__ = ["OnnxNetwork", "OnnxStep", "UnknownOperator", "network_from_onnx"]
 
@@ -192,7 +193,8 @@ class OnnxStep(nn.Module):
                 return value
             if entry.numbers and value.size == 1 and value.ndim <= max(ranks, default=-1):
                 return value.item()
-            return as_tensor(value).to(device)
+            tensor = as_tensor(value)
+            return tensor if device in (None, tensor.device) else tensor.to(device)
 
         given = [value if at in self.settings else passed(value) for at, value in enumerate(values)]
         result = entry.run(self.node, *given)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 # Importing these fills the table of operators.
 from foveal.analysis import onnx_layers, onnx_pointwise, onnx_resize, onnx_shapes, onnx_sliding  # noqa: F401
@@ -17,18 +15,10 @@ from foveal.analysis.onnx_file import OnnxFile, array_of, graphs_of, import_onnx
 from foveal.analysis.onnx_known import FOLDED, SIZES, compute, constant
 from foveal.analysis.onnx_names import SCOPES, is_made_up, layer_of
 from foveal.analysis.onnx_operators import OPERATORS, Node
-
-LAYERS = {
-    "Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "PRelu", "BatchNormalization", "InstanceNormalization",
-    "LayerNormalization", "GroupNormalization", "RMSNormalization",
-}  # fmt: skip
-"""The operators that learn something even where it is a single number."""
+from foveal.analysis.onnx_weights import Weight, as_tensor, weight_of
 
 VIEWS = {"Cast", "DequantizeLinear", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """What exporters put between a weight and its layer."""
-
-FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
-KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 
 
 class UnknownOperator(ValueError):
@@ -42,16 +32,6 @@ class UnknownOperator(ValueError):
     def __init__(self, message: str, operators: list[tuple[str, str, str]]) -> None:
         super().__init__(message)
         self.operators = operators
-
-
-@dataclass
-class Weight:
-    """An initializer that is data to the layers: learned, or only stored."""
-
-    name: str
-    tensor: Tensor
-    learned: bool = True
-    made_up: bool = False
 
 
 @dataclass
@@ -113,7 +93,7 @@ def sort_graph(file: OnnxFile) -> Graph:
     for name, array in file.weights.items():
         _take(graph, name, array, uses[name], kinds.get(name, {}))
     _walk(graph, file, file.model.graph, {}, uses)
-    _turn(graph)
+    _turn(graph, {graph.resolved(output.name) for output in file.model.graph.output})
     return graph
 
 
@@ -125,8 +105,11 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _uses(graph: Any) -> dict[str, list[tuple[str, int]]]:
-    """For every name the operators that read it, and as which input; through an Identity, those behind it."""
+    """For every name the operators that read it, and as which input; through an Identity, those behind it; "" is who
+    runs the network."""
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for output in graph.output:
+        found[output.name].append(("", 0))
     for proto in reversed(list(_nodes(graph))):
         for at, name in enumerate(proto.input):
             found[name] += found[proto.output[0]] if proto.op_type == "Identity" else [(proto.op_type, at)]
@@ -134,19 +117,11 @@ def _uses(graph: Any) -> dict[str, list[tuple[str, int]]]:
 
 
 def _take(graph: Graph, name: str, array: np.ndarray, uses: list[tuple[str, int]], kind: dict[str, str]) -> None:
-    """Sorts an initializer: a weight, or a constant."""
-    if not _is_floating(array):
+    weight = weight_of(name, array, uses, kind)
+    if weight is None:
         graph.known[name] = array
-        return
-    made_up = is_made_up(name) or FOLDED_FROM in kind
-    settings = all(("", use) in OPERATORS and at in OPERATORS["", use].settings for use, at in uses)
-    lone = array.size == 1 and (made_up or (array.ndim == 0 and "." not in name))
-    if (settings and uses) or (lone and kind.get(KIND) != "PARAMETER" and not any(use in LAYERS for use, _ in uses)):
-        graph.known[name] = array
-        return
-    statistics = bool(uses) and all(use == "BatchNormalization" and at > 2 for use, at in uses)
-    learned = not statistics and kind.get(KIND, "PARAMETER") == "PARAMETER"
-    graph.weights[name] = Weight(name, as_tensor(array), learned, made_up)
+    else:
+        graph.weights[name] = weight
 
 
 def _walk(graph: Graph, file: OnnxFile, part: Any, names: dict[str, str], uses: Any) -> None:
@@ -203,7 +178,7 @@ def _is_view(graph: Graph, node: Node, uses: Any) -> bool:
     first, *others = node.reads
     stored = graph.known.get(first) if node.operator == "DequantizeLinear" else None
     if stored is not None:  # a quantised weight
-        weight = Weight(first, torch.as_tensor(stored), made_up=is_made_up(first))
+        weight = Weight(first, as_tensor(stored), made_up=is_made_up(first))
     elif first in graph.weights:
         weight = graph.weights[first]
     else:
@@ -214,8 +189,11 @@ def _is_view(graph: Graph, node: Node, uses: Any) -> bool:
     entry = OPERATORS[node.domain, node.operator]
     given: list[Any] = [weight.tensor]
     for at, name in enumerate(others, 1):
-        value = graph.weights[name].tensor if name in graph.weights else graph.known.get(name)
-        given.append(value if at in entry.settings or value is None else torch.as_tensor(value))
+        if name in graph.weights:
+            given.append(graph.weights[name].tensor)
+        else:
+            value = graph.known.get(name)
+            given.append(value if value is None or at in entry.settings else as_tensor(value))
     tensor = entry.run(node, *given)
     if not tensor.is_floating_point():
         return False
@@ -240,7 +218,7 @@ def _branch(graph: Graph, file: OnnxFile, node: Node, names: dict[str, str], use
         graph.names[name] = graph.resolved(own.get(result.name, result.name))
 
 
-def _turn(graph: Graph) -> None:
+def _turn(graph: Graph, answers: set[str]) -> None:
     """Stores the right sides of products as a linear layer has them, (columns, rows), so that each runs as one."""
     readers: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for at, (node, _) in enumerate(graph.steps):
@@ -248,8 +226,8 @@ def _turn(graph: Graph) -> None:
             readers[name].append((at, position))
     for name, weight in graph.weights.items():
         nodes = [(graph.steps[at][0], position) for at, position in readers[name]]
-        plain = weight.tensor.ndim == 2 and nodes and all(position == 1 for _, position in nodes)
-        if plain and all(n.operator in ("MatMul", "Gemm") and not n.get("transB", 0) for n, _ in nodes):
+        plain = weight.tensor.ndim == 2 and name not in answers and all(position == 1 for _, position in nodes)
+        if plain and nodes and all(n.operator in ("MatMul", "Gemm") and not n.get("transB", 0) for n, _ in nodes):
             weight.tensor = weight.tensor.t().contiguous()
             for at, _ in readers[name]:
                 node, proto = graph.steps[at]
@@ -260,22 +238,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, (int, float, str)) or hasattr(value, "DESCRIPTOR") else list(value)
-
-
-def _is_floating(array: np.ndarray) -> bool:
-    return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """Its own copy of an array's numbers.
-
-    Raises:
-        ValueError: if PyTorch does not have their type.
-    """
-    array = np.array(array)
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    try:
-        return torch.from_numpy(array)
-    except TypeError as error:
-        raise ValueError(f"it holds numbers of type {array.dtype}, which PyTorch does not have") from error
