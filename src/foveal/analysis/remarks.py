@@ -101,8 +101,9 @@ def _checkerboard(layer: Layer, module: nn.ConvTranspose2d) -> Iterator[str]:
     if uneven:
         kernel, stride = uneven[0]
         yield (
-            f"{layer.name}: a transposed kernel of {kernel} at stride {stride} overlaps unevenly, by {kernel % stride}, "
-            f"which shows as a checkerboard; take a kernel that the stride divides, or interpolate, then convolve."
+            f"{layer.name}: a transposed kernel of {kernel} at stride {stride} overlaps unevenly "
+            f"(by {kernel % stride}), which shows as a checkerboard; take a kernel that the stride divides, or "
+            f"interpolate, then convolve."
         )
 
 

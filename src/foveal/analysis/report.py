@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,8 +17,10 @@ from torch import nn
 from foveal.analysis.analysis_text import analysis_table, short
 from foveal.analysis.analyze import Analysis, example_picture, from_trace
 from foveal.analysis.effective_field import UnitField, unit_field_in
+from foveal.analysis.feature_pictures import read_pixels
 from foveal.analysis.foveated_cost import FoveatedCost, foveated_cost
 from foveal.analysis.trace import trace
+from foveal.picture import PictureLike
 from foveal.whole_file import whole_file
 
 COLUMNS = (
@@ -79,10 +82,24 @@ class Report:
 
         return analysis_page(self.analysis, title=title, foveated=self.foveated, unit=self.unit)
 
-    def draw(self, folder: str | os.PathLike[str], *, picture: Any = None) -> list[Path]:
-        """Writes plots of cost and fields into a folder, which is made if it is not there; their names come back."""
-        from foveal.analysis.analysis_plots import cost_plot, field_picture, growth_plot, heat_picture
+    def draw(self, folder: str | os.PathLike[str], *, picture: PictureLike | None = None) -> list[Path]:
+        """Writes plots of cost and fields.
 
+        Args:
+            folder: is made if it is not there.
+            picture: to draw fields over, anything that `open_picture` takes.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            PictureError: if the picture cannot be read.
+            OSError: if a file cannot be written.
+        """
+        from foveal.analysis.analysis_plots import cost_plot, growth_plot
+        from foveal.analysis.field_pictures import field_picture, heat_picture
+
+        photo = None if picture is None else _as_image(picture, *self.analysis.picture[-2:])
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         made = []
@@ -92,7 +109,7 @@ class Report:
             made.append(place / name)
         if self.unit is not None:
             for name, drawing in (
-                ("receptive_field.png", field_picture(self.unit, picture)),
+                ("receptive_field.png", field_picture(self.unit, photo)),
                 ("effective_field.png", heat_picture(self.unit)),
             ):
                 with whole_file(place / name, "wb") as file:
@@ -136,6 +153,12 @@ def report(
     found = None if unit is None else unit_field_in(recorded, unit[0], unit=unit[1])
     foveated = None if levels is None else foveated_cost(network, size, size=window, levels=levels, dense=analysis)
     return Report(analysis, foveated, found)
+
+
+def _as_image(picture: PictureLike, height: int, width: int) -> Image.Image:
+    scale = max(1, 800 // max(height, width))  # a drawing is larger than what most networks take
+    pixels = read_pixels(picture, height * scale, width * scale).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def _levels(cost: FoveatedCost) -> RenderableType:

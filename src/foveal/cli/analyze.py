@@ -50,6 +50,10 @@ def analyze(
         str | None,
         typer.Option(metavar="LAYER[:Y,X]", help="The field of one place of a layer's map, its middle by default."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A safetensors file, for what a unit really looks at; random without one."),
+    ] = None,
     time: Annotated[bool, typer.Option("--time", help="Also run the network and measure every layer.")] = False,
     json_file: JsonFile = None,
     csv_file: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="The layers as a table.")] = None,
@@ -77,7 +81,7 @@ def analyze(
     from foveal.zoo import load_network
 
     try:
-        network = load_network(model, picture=sides)
+        network = load_network(model, weights=weights, picture=sides)
         made = report(network, sides, levels=wanted, window=window, unit=place, time=time, draws=bool(plot or html))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="MODEL") from None
