@@ -10,10 +10,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "blocks.md"
 
 HEAD = """# Building blocks
 
-`foveal.blocks.create_block(NAME, ...)` makes one, `list_blocks("*attention*")` finds them, and `help(find_block(NAME).make)`
-says what it is: formula, paper, shapes, parameters, when to use it and when not. Where PyTorch, torchvision or timm has a
-block, theirs is handed out. All take plain maps (B, C, H, W), and glimpses through `foveate`. Written by
-`python tests/blocks/listing.py`.
+`foveal.blocks.create_block(NAME, ...)` makes one, `list_blocks("*attention*")` finds them, and
+`help(find_block(NAME).make)` says what it is: formula, paper, shapes, parameters, when to use it and when not. Where
+PyTorch, torchvision or timm has a block, theirs is handed out. All take plain maps (B, C, H, W), and glimpses through
+`foveate`. Written by `python tests/blocks/listing.py`.
 
 ```python
 import torchvision
@@ -24,8 +24,8 @@ block = create_block("coordinate_attention", channels=64)
 network = insert_block(torchvision.models.resnet18(), "cbam", after="layer*.*")  # starts as the identity
 ```
 
-`insert_block` plugs a block into a network at every place that a pattern of module paths names; the network given stays as
-it is, the old weights keep their keys, and a block that does not fit is refused with the shapes.
+`insert_block` plugs a block into a network at every place that a pattern of module paths names; the network given stays
+as it is, the old weights keep their keys, and a block that does not fit is refused with the shapes.
 """
 
 
