@@ -45,7 +45,7 @@ def cost_plot(analysis: Analysis) -> str:
     title = f"Cost of each layer of {analysis.network}"
     parts = [text(12, 22, title, size=15), text(12, 40, f"{_picture(analysis)}; {how}", kind="faint")]
     for place, row in enumerate(rows):
-        name = shortened(row.name or "(network)", 32)
+        name = shortened(row.name or "(network)", 28)
         parts.append(text(NAMES - 8, TOP + ROW * place + 14, name, anchor="end"))
     for place, column in enumerate(columns):
         parts += _bars(column, rows, NAMES + place * each, each)
@@ -83,15 +83,13 @@ def rows_of(layers: tuple[Layer, ...], *, many: int = MANY) -> tuple[tuple[Layer
     if len(layers) <= many:
         return layers, "every layer"
     deepest = max(layer.name.count(".") + 1 for layer in layers)
-    by_depth = {depth: merged(layers, depth) for depth in range(1, deepest + 1)}
+    by_depth = {depth: merged(layers, depth) for depth in range(1, deepest)} | {deepest: layers}
     depth = max((depth for depth, rows in by_depth.items() if len(rows) <= many), default=1)
-    if len(by_depth[depth]) < FEW and len(by_depth.get(depth + 1, layers)) <= MOST:
+    if len(by_depth[depth]) < FEW and depth < deepest:
         depth += 1
-    if depth > deepest:
-        return layers, "every layer"
     rows = by_depth[depth]
     steps = "the first step" if depth == 1 else f"the first {depth} steps"
-    how = f"all {len(layers)} layers, put together by {steps} of their paths"
+    how = "every layer" if depth == deepest else f"all {len(layers)} layers, put together by {steps} of their paths"
     if len(rows) <= MOST:
         return rows, how
     at_once = -(-len(rows) // MOST)
@@ -102,7 +100,10 @@ def rows_of(layers: tuple[Layer, ...], *, many: int = MANY) -> tuple[tuple[Layer
 def _joined(rows: Sequence[Layer]) -> Layer:
     ends = [row.name or "(network)" for row in (rows[0], rows[-1])]
     (one,) = merged(tuple(replace(row, name="") for row in rows), 1)
-    return replace(one, name=ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}")
+    if ends[0] == ends[1]:
+        return replace(one, name=ends[0])
+    within, _, last = ends[1].rpartition(".")  # of the same part of the network: said once
+    return replace(one, name=f"{ends[0]} to {last if ends[0].rpartition('.')[0] == within else ends[1]}")
 
 
 def growth_plot(analysis: Analysis) -> str:
@@ -140,13 +141,14 @@ def growth_plot(analysis: Analysis) -> str:
     parts += _stages(analysis, lambda place: at(place - 0.5, 0)[0])
     uneven = any(field.size[0] != field.size[1] for _, _, field in local)
     for axis, (kind, name) in enumerate((("one", "height"), ("two", "width")) if uneven else (("one", "field"),)):
-        parts += _curve(local, axis, kind, name, at)
+        ends = [max(field.size[side] for _, _, field in local) for side in (axis, 1 - axis)] if local else [0, 0]
+        parts += _curve(local, axis, kind, name, at, lower=7 * ((ends[0] < ends[1]) - (ends[0] > ends[1])))
     named = dict(zip(sides, ("height", "width"), strict=False))  # one line where both are alike
-    for side, word in named.items():
+    for place, (side, word) in enumerate(named.items()):
         y = at(0, side)[1]
         parts.append(path([(LEFT, y), (WIDTH - RIGHT, y)], "mark", width=1.5, dashed=True))
         words = f"picture: {side}" if len(named) == 1 else f"picture's {word}: {side}"
-        parts.append(text(LEFT + 6, y - 5, words, kind="mark"))
+        parts.append(text(LEFT + 6 + 140 * place, y - 5, words, kind="mark"))
     return svg(WIDTH, ABOVE + PLOT + BELOW, parts, label=f"{title}, against the picture's side")
 
 
@@ -156,7 +158,10 @@ def _curve(
     kind: str,
     name: str,
     at: Callable[[float, float], tuple[float, float]],
+    *,
+    lower: float,
 ) -> list[str]:
+    """A dot for every layer, the largest so far as a line, and at its end a number, moved down by `lower`."""
     parts: list[str] = []
     steps: list[tuple[float, float]] = []
     largest = 0
@@ -170,7 +175,7 @@ def _curve(
     if not local:
         return parts
     steps.append(at(local[-1][0], largest))
-    end = text(WIDTH - RIGHT + 8, steps[-1][1] + 4, f"{name}: {largest}", kind=kind)
+    end = text(WIDTH - RIGHT + 8, steps[-1][1] + 4 + lower, f"{name}: {largest}", kind=kind)
     return [path(steps, kind, width=2), *parts, end]
 
 
