@@ -69,12 +69,16 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxFile:
         model.ParseFromString(path.read_bytes())
     except Exception as error:  # of protobuf, whose error class depends on its version
         raise ValueError(f"{path} is no ONNX file, or it is cut off or hurt: {_line(error)}") from error
-    opsets = {own_domain(entry.domain): entry.version for entry in model.opset_import}
     if not model.graph.node and not model.graph.output:
         raise ValueError(f"{path} is no ONNX file, or it is cut off: it holds no graph")
+    opsets = {own_domain(entry.domain): entry.version for entry in model.opset_import}
     if opsets.get("", OLDEST) < OLDEST:
         raise ValueError(f"{path} is of operator set {opsets['']}; expected {OLDEST} or newer: export it again")
     try:
+        if not all(
+            isinstance(name, str) for name in _names(model)
+        ):  # protobuf hands out bytes that are no text as such
+            raise ValueError("it is hurt: a name in it is no text")
         for tensor in _tensors(model.graph, onnx):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 _load_from_beside(tensor, path, onnx)
@@ -83,7 +87,7 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxFile:
         weights = {tensor.name: _array(tensor, onnx) for tensor in model.graph.initializer}
         del model.graph.initializer[:]
         return OnnxFile(_inlined(model, onnx), weights, opsets)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {_line(error)}") from error
 
 
@@ -143,6 +147,21 @@ def graphs_of(node: Any) -> Iterator[Any]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def _names(model: Any) -> Iterator[Any]:
+    for function in model.functions:
+        yield from (function.domain, function.name, *function.input, *function.output)
+    parts = [model.graph, *model.functions]
+    while parts:
+        part = parts.pop()
+        if hasattr(part, "initializer"):
+            yield from (entry.name for entry in (*part.initializer, *part.input, *part.output))
+        for node in part.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (entry.name for entry in node.attribute)
+            parts += graphs_of(node)
+    yield from (entry.domain for entry in model.opset_import)
 
 
 def _tensors(graph: Any, onnx: Any) -> Iterator[Any]:

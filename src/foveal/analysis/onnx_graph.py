@@ -140,7 +140,7 @@ def _walk(graph: Graph, file: OnnxFile, part: Any, names: dict[str, str], uses: 
         )
         named = [(at, graph.weights[name]) for at, name in enumerate(reads) if name in graph.weights]
         layers = [(at, weight.name) for at, weight in named if not weight.made_up]
-        noted = next((entry.value for entry in proto.metadata_props if entry.key == SCOPES), "")
+        noted = next((str(entry.value) for entry in proto.metadata_props if entry.key == SCOPES), "")
         node = replace(node, scope=layer_of(node.name, node.operator, layers, noted))
         try:
             if node.operator == "If":
