@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from foveal.analysis.boxes import Reach
+from foveal.analysis.boxes import Reach, thinned
 from foveal.analysis.count import bytes_of, cost_of, is_view
+from foveal.analysis.peak import peak_bytes
 from foveal.analysis.reach import reaches
 from foveal.analysis.trace import Trace, layer_of, operation, shape_of, trace, value_of
 
@@ -154,8 +154,8 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
     for group in groups_of(recorded):
         costs = [cost_of(node) for node in group]
         name, kind = layer_of(group[0])
-        own = {part for node in group for part in node.all_input_nodes if part in recorded.parameters}
-        new = {id(recorded.parameters[part][1]): recorded.parameters[part][1].numel() for part in own}
+        own = [source for node in group for part in node.all_input_nodes for source in _parameters(part, recorded)]
+        new = {id(parameter): parameter.numel() for parameter in own}
         fresh = {key: many for key, many in new.items() if key not in counted}
         counted |= set(fresh)
         words = [operation(node) for node in group if operation(node) != "getitem"]
@@ -179,14 +179,15 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
             )
         )
     unused = {name: parameter.numel() for name, parameter in network.named_parameters() if name in recorded.unused}
+    used = {id(parameter): parameter.numel() for _, parameter in recorded.parameters.values()}
     made = Analysis(
         network=type(network).__name__,
         picture=picture,
         layers=tuple(layers),
-        parameters=sum(layer.parameters for layer in layers),
+        parameters=sum(used.values()),
         unused=unused,
         buffers=sum(buffer.numel() for buffer in network.buffers()),
-        peak_bytes=_peak(recorded),
+        peak_bytes=peak_bytes(recorded),
         uncounted=tuple(dict.fromkeys(uncounted)),
     )
     return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, network))})
@@ -198,8 +199,8 @@ def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torc
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"size is {size!r}; expected a height and a width of at least 1, or one number for both")
     channels = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
-    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
-    return torch.zeros(1, channels, *sides, dtype=None if weight is None else weight.dtype)
+    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.zeros(1, channels, *sides, dtype=weight.dtype, device=weight.device)
 
 
 def groups_of(recorded: Trace) -> list[list[fx.Node]]:
@@ -218,6 +219,15 @@ def groups_of(recorded: Trace) -> list[list[fx.Node]]:
     return [group for group in groups if not all(is_view(node) for node in group)]
 
 
+def _parameters(node: fx.Node, recorded: Trace) -> list[torch.Tensor]:
+    """The parameters that a node is, or shows in another way."""
+    if node in recorded.parameters:
+        return [recorded.parameters[node][1]]
+    if node.op != "call_function" or not is_view(node):
+        return []
+    return [parameter for part in node.all_input_nodes for parameter in _parameters(part, recorded)]
+
+
 def _is_leaf(network: nn.Module, path: str) -> bool:
     try:
         return bool(path) and not any(True for _ in network.get_submodule(path).children())
@@ -232,34 +242,19 @@ def _moved(node: fx.Node) -> int:
 def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
     if reach is None or not reach.known:
         return None
-    first = reach.at(*[0] * len(reach.shape))
-    top, bottom, left, right = reach.box
+    together = reach.together()
+    first = together.at(*[0] * len(together.shape))
+    top, bottom, left, right = (thinned(side) for side in together.box)
     height, width = picture[-2:]
     beyond = (top < 0) | (bottom >= height) | (left < 0) | (right >= width)
-    most = bool(((top <= 0) & (bottom >= height - 1) & (left <= 0) & (right >= width - 1)).all())
     start = ((first[0] + first[1]) / 2, (first[2] + first[3]) / 2)
-    return Field(reach.field(), reach.jump, start, float(beyond.float().mean()), reach.whole and most)
+    whole = sees_all(reach, picture)
+    return Field(reach.field(), reach.jump, start, float(beyond.float().mean()), whole)
 
 
-def _peak(recorded: Trace) -> int:
-    """The most bytes of activations at once, when each is freed after what takes it last, views of it included."""
-    nodes = recorded.operations()
-    root: dict[fx.Node, fx.Node] = {}
-    last: dict[fx.Node, int] = {}
-    for place, node in enumerate(nodes):
-        held = next((part for part in node.all_input_nodes if part in root), None) if is_view(node) else None
-        root[node] = root[held] if held is not None else node
-        for part in node.all_input_nodes:
-            if part in root:
-                last[root[part]] = place
-    size = {node: 0 if is_view(node) and root[node] is not node else bytes_of(node) for node in nodes}
-    live = peak = math.prod(shape_of(recorded.inputs[0])) * 4
-    gone: dict[int, int] = {}
-    for node in nodes:
-        if root[node] is node:
-            gone[last.get(node, len(nodes))] = gone.get(last.get(node, len(nodes)), 0) + size[node]
-    for place, node in enumerate(nodes):
-        live += size[node] if root[node] is node else 0
-        peak = max(peak, live)
-        live -= gone.get(place, 0)
-    return peak
+def sees_all(reach: Reach, picture: tuple[int, ...]) -> bool:
+    """Whether all numbers of a map depend on the whole picture, through steps that take places together."""
+    top, bottom, left, right = (thinned(side) for side in reach.together().box)
+    height, width = picture[-2:]
+    inside = (top.amax() <= 0) & (bottom.amin() >= height - 1) & (left.amax() <= 0) & (right.amin() >= width - 1)
+    return reach.whole and bool(inside)

@@ -41,11 +41,30 @@ class Reach:
         """The box of all channels at a place of a map (B, C, H, W)."""
         return join_over(self, {0, 1}).at(0, 0, y, x)
 
+    def places(self) -> tuple[int, int] | None:
+        """The dimensions along which a map's rows and columns go on: (2, 3) of (B, C, H, W), (1, 2) of (B, H, W, C).
+
+        None where these are not two of four dimensions: tokens, windows, what is no map.
+        """
+        if len(self.shape) != 4:
+            return None
+        rows, columns = ({dim for dim in range(4) if spans_one(self.box[2 * axis], dim)} for axis in (0, 1))
+        if (2 in rows and 3 in columns) or not (rows or columns):
+            return 2, 3
+        if 1 in rows and 2 in columns:
+            return 1, 2
+        return (2, 3) if rows <= {1, 2} and columns <= {1, 3} else None  # a single row or column
+
     def field(self) -> tuple[int, int]:
-        """Height and width of the largest box, that of all channels at a place for maps (B, C, H, W)."""
-        top, bottom, left, right = (join_over(self, {0, 1}) if len(self.shape) == 4 else self).box
+        """Height and width of the largest box: that of all channels at a place, where there are places."""
+        top, bottom, left, right = self.together().box
         height, width = int((bottom - top).max()) + 1, int((right - left).max()) + 1
         return max(0, height), max(0, width)
+
+    def together(self) -> Reach:
+        """With one box for all channels of a place, where it is a map."""
+        places = self.places()
+        return self if places is None else join_over(self, {0, 1, 2, 3} - set(places))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,6 +87,27 @@ def fold(box: Tensor) -> Tensor:
         if box.shape[place] > 1 and bool((box == box.narrow(place, 0, 1)).all()):
             box = box.narrow(place, 0, 1)
     return box.expand(shape)
+
+
+def measured(reach: Reach) -> Reach:
+    """With the jump that the boxes of a map show; the jump that there is where they show none."""
+    jump = list(reach.jump)
+    for axis, dim in enumerate(reach.places() or ()):
+        repeats = repeat_of(thinned(reach.box[2 * axis]), dim)
+        if repeats is not None and repeats[1]:
+            jump[axis] = abs(repeats[1]) / repeats[0]
+    return replace(reach, jump=(jump[0], jump[1]))
+
+
+def repeat_of(thin: Tensor, dim: int) -> tuple[int, int] | None:
+    """After how many cells boxes repeat, and moved by how much: of several cells, where a step made the map finer."""
+    length = thin.shape[dim]
+    for turn in range(1, min(65, length)):
+        moved = thin.narrow(dim, turn, length - turn) - thin.narrow(dim, 0, length - turn)
+        least, most = moved.aminmax()
+        if least == most:
+            return turn, int(most)
+    return None
 
 
 def unite(shape: tuple[int, ...], parts: list[Reach]) -> Reach:
@@ -110,91 +150,19 @@ def join_over(reach: Reach, dims: set[int], *, keep: bool = True) -> Reach:
 
 def spans(reach: Reach, dims: set[int]) -> bool:
     """Whether boxes differ along any of these dimensions, so that a step over them takes places together."""
-    return any(fold(side).stride(dim) != 0 for side in reach.box for dim in dims if side.shape[dim] > 1)
+    return any(spans_one(side, dim) for side in reach.box for dim in dims)
+
+
+def spans_one(side: Tensor, dim: int) -> bool:
+    """Whether boxes differ along a dimension."""
+    thin = thinned(side)
+    return thin.shape[dim] > 1 and not bool((thin == thin.narrow(dim, 0, 1)).all())
 
 
 def join_all(shape: tuple[int, ...], parts: list[Reach]) -> Reach:
     flat = [join_over(part, set(range(len(part.shape)))) for part in parts]
     scalars = [with_boxes(part, (side.reshape(()) for side in part.box)) for part in flat]
     return unite(shape, scalars)
-
-
-def _slid(
-    side: Tensor, dim: int, *, first: bool, kernel: int, stride: int, before: int, step: int, out: int, jump: Any
-) -> Tensor:
-    """Along one dimension, the least (or most) of the boxes under a kernel."""
-    thin = thinned(side)
-    if thin.shape[dim] == 1 and side.shape[dim] > 1:
-        shape = list(thin.shape)
-        shape[dim] = out
-        return thin.expand(shape)
-    length = thin.shape[dim]
-    at = torch.arange(out)[:, None] * stride - before + torch.arange(kernel) * step  # (out, kernel)
-    values = past_edges(thin, dim, at.flatten(), length, jump, first).unflatten(dim, (out, kernel))
-    return values.amin(dim + 1) if first else values.amax(dim + 1)
-
-
-def jump_of(reach: Reach, place: int, axis: int) -> float | None:
-    """By how much boxes go on beyond the map's edge; None where nothing does."""
-    if not reach.beyond:
-        return None
-    return reach.jump[axis] if place // 2 == axis else 0.0
-
-
-def past_edges(thin: Tensor, dim: int, at: Tensor, length: int, jump: float | None, first: bool) -> Tensor:
-    """Boxes at any places, those of padding as if the map went on in the same way, or empty ones."""
-    shape = [1] * thin.ndim
-    shape[dim] = -1
-    if jump is None:
-        values = thin.index_select(dim, at.clamp(0, length - 1))
-        return values.masked_fill(((at < 0) | (at >= length)).view(shape), NONE if first else -NONE)
-    period = next((p for p in range(1, 65) if (p * jump).is_integer()), 1)
-    period = period if period <= length else 1
-    after = torch.where(at >= length, (at - length) // period + 1, 0)
-    turns = torch.where(at < 0, -((-at + period - 1) // period), after)
-    values = thin.index_select(dim, (at - turns * period).clamp(0, length - 1))
-    return values + (turns * round(period * jump)).to(values.dtype).view(shape)
-
-
-def pair(value: Any, default: int = 0) -> tuple[int, int]:
-    if value is None or (isinstance(value, list | tuple) and not value):
-        return default, default
-    if isinstance(value, int):
-        return value, value
-    return (value[0], value[-1]) if len(value) > 1 else (value[0], value[0])
-
-
-def sliding(
-    reach: Reach,
-    out: tuple[int, ...],
-    *,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    before: tuple[int, int],
-    dilation: tuple[int, int] = (1, 1),
-) -> Reach:
-    """A kernel that slides over the last two dimensions; channels stay apart."""
-    sides = []
-    for place, side in enumerate(reach.box):
-        for axis in (0, 1):
-            dim = side.ndim - 2 + axis
-            moved = _slid(
-                side,
-                dim,
-                first=place % 2 == 0,
-                kernel=kernel[axis],
-                stride=stride[axis],
-                before=before[axis],
-                step=dilation[axis],
-                out=out[dim],
-                jump=jump_of(reach, place, axis),
-            )
-            shape = list(moved.shape)
-            shape[dim] = out[dim]
-            side = moved.expand([*side.shape[:dim], *shape[dim : dim + 1], *side.shape[dim + 1 :]])
-        sides.append(side)
-    jump = (reach.jump[0] * stride[0], reach.jump[1] * stride[1])
-    return with_boxes(reach, sides, jump=jump)
 
 
 def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:

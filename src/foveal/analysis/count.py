@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, fx
 
+from foveal.analysis.operation_kinds import EACH, MOVES, REDUCING, VIEWS
 from foveal.analysis.trace import operation, shape_of, value_of
 
 
@@ -32,6 +33,8 @@ def cost_of(node: fx.Node) -> Cost:
         return Cost()
     if name in EACH:
         return Cost(flops=EACH[name] * _largest(node))
+    if name in ("max", "min") and isinstance(_argument(node, 1, "dim"), fx.Node):
+        return Cost(flops=_largest(node))  # the larger of two maps, number by number
     if name in REDUCING:
         return Cost(flops=REDUCING[name] * math.prod(shape_of(node.args[0])))
     return RULES[name](node) if name in RULES else Cost(known=False)
@@ -43,74 +46,6 @@ def is_view(node: fx.Node) -> bool:
         return True
     return operation(node) in VIEWS
 
-
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
-def _table(text: str) -> dict[str, int]:
-    rows = (line.split() for line in text.strip().splitlines())
-    return {name: int(row[0]) for row in rows for name in row[1:]}
-
-
-VIEWS = set(
-    _words(
-        """
-    view reshape permute transpose t expand expand_as slice select squeeze unsqueeze alias detach split chunk unbind
-    split_with_sizes narrow as_strided flatten unflatten movedim view_as _unsafe_view diagonal getitem unfold
-    swapaxes mT contiguous to lift_fresh_copy lift_fresh tensor_split alias_copy view_copy sym_size
-    _assert_tensor_metadata _assert_scalar _assert_async sym_constrain_range_for_size broadcast_to unsafe_chunk
-    unsafe_split real
-    """
-    )
-)
-"""What shows memory in another way, and costs nothing."""
-
-MOVES = set(
-    _words(
-        """
-    clone cat concat stack pad constant_pad_nd reflection_pad2d replication_pad2d roll flip index gather
-    index_select embedding pixel_shuffle pixel_unshuffle copy slice_scatter select_scatter repeat im2col
-    upsample_nearest2d _upsample_nearest_exact2d upsample_nearest1d upsample_nearest3d zeros ones full empty arange
-    zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty scalar_tensor channel_shuffle
-    native_channel_shuffle masked_fill where _to_copy scatter sort topk one_hot dropout feature_dropout
-    alpha_dropout repeat_interleave tile fill tril triu eye linspace meshgrid index_put masked_select nonzero
-    argsort hstack vstack type_as float half bfloat16 expand_copy squeeze_copy permute_copy slice_copy rot90
-    take_along_dim zero triu_indices tril_indices
-    """
-    )
-)
-"""What copies or fills memory: traffic without arithmetic."""
-
-
-# Each line: FLOPs, then the operations that take so many for each number of the largest tensor they take or give.
-EACH = _table(
-    """
-    1 add sub rsub mul div true_divide neg relu relu6 clamp clamp_min clamp_max hardtanh abs maximum minimum fmax fmin
-    1 eq ne lt le gt ge logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not isnan isinf isfinite
-    1 __and__ __or__ __xor__ __lshift__ __rshift__ logical_xor bitwise_xor exp2 hypot copysign heaviside
-    1 exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow square sin cos tan tanh sinh cosh asin acos atan atan2
-    1 erf erfc lgamma floor ceil round trunc sign sgn floor_divide remainder fmod threshold hardshrink nan_to_num
-    1 cumsum cumprod bernoulli rand rand_like randn randn_like uniform normal
-    2 leaky_relu prelu _prelu_kernel rrelu_with_noise batch_norm _native_batch_norm_legit_no_training
-    3 lerp addcmul addcdiv softplus elu softsign logit glu
-    4 sigmoid selu celu hardsigmoid log_sigmoid log_sigmoid_forward rms_norm _fused_rms_norm
-    5 silu gelu mish hardswish softmax _softmax _safe_softmax
-    6 log_softmax _log_softmax
-    7 layer_norm native_layer_norm group_norm native_group_norm instance_norm _native_batch_norm_legit
-    """
-)
-
-# Likewise, for each number that an operation takes: sums, means, largest values.
-REDUCING = _table(
-    """
-    1 sum mean amax amin max min prod any all argmax argmin nansum nanmean count_nonzero
-    1 adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d adaptive_avg_pool1d adaptive_max_pool1d
-    2 linalg_vector_norm norm frobenius_norm
-    3 var std logsumexp
-    4 var_mean std_mean
-    """
-)
 
 Rule = Callable[[fx.Node], Cost]
 
@@ -148,25 +83,42 @@ def _matmul(node: fx.Node) -> Cost:
 
 
 def _addmm(node: fx.Node) -> Cost:
-    return _products(math.prod(shape_of(node)) * shape_of(node.args[1])[-1])
+    one, sums = shape_of(node.args[1]), operation(node) == "addbmm"
+    return _products(math.prod(shape_of(node)) * one[-1] * (one[0] if sums else 1))
+
+
+def _tensordot(node: fx.Node) -> Cost:
+    one = shape_of(node.args[0])
+    return _products(math.prod(shape_of(node)) * math.prod(one[dim] for dim in node.args[2]))  # type: ignore
 
 
 def _einsum(node: fx.Node) -> Cost:
     """Of two tensors: a product for every combination of indices. Of more: one pair after the other, from the left."""
-    equation, parts = node.args[0], list(node.args[1])  # type: ignore[arg-type]
-    taken, _, given = str(equation).replace(" ", "").partition("->")
-    letters = taken.split(",")
-    if "." in taken or len(letters) != len(parts):
-        return Cost(known=False)
+    parts = [shape_of(part) for part in node.args[1]]  # type: ignore[union-attr]
+    letters, given = einsum_letters(str(node.args[0]), [len(shape) for shape in parts])
     side: dict[str, int] = {}
-    for name, part in zip(letters, parts, strict=True):
-        side.update(zip(name, shape_of(part), strict=True))
+    for names, shape in zip(letters, parts, strict=True):
+        side |= {name: max(length, side.get(name, 1)) for name, length in zip(names, shape, strict=True)}
     macs, left = 0, set(letters[0])
     for place in range(1, len(letters)):
         both = left | set(letters[place])
         macs += math.prod(side[letter] for letter in both)
-        left = both & (set(given) | set("".join(letters[place + 1 :])))
-    return _products(macs) if len(letters) > 1 else Cost(flops=math.prod(shape_of(parts[0])))
+        left = both & set("".join([given, *letters[place + 1 :]]))
+    return _products(macs) if len(letters) > 1 else Cost(flops=math.prod(parts[0]))
+
+
+def einsum_letters(equation: str, ndims: list[int]) -> tuple[list[str], str]:
+    """One letter for each dimension of what an equation takes and gives, with `...` and a left-out `->` written out."""
+    taken, arrow, given = equation.replace(" ", "").partition("->")
+    letters, dots = taken.split(","), ""
+    for place, (names, ndim) in enumerate(zip(letters, ndims, strict=True)):
+        hidden = "".join(chr(0x100 + at) for at in range(ndim - len(names.replace("...", ""))))[::-1]
+        letters[place] = names.replace("...", hidden)  # counted from the right, as shapes broadcast
+        dots = max(dots, hidden, key=len)
+    if not arrow:
+        once = sorted(name for name in set(taken) - set(".,") if taken.count(name) == 1)
+        given = "..." + "".join(once)
+    return letters, given.replace("...", dots)
 
 
 def _attention(node: fx.Node) -> Cost:
@@ -190,7 +142,8 @@ def _interpolated(taps: int) -> Rule:
 
 
 def _grid_sample(node: fx.Node) -> Cost:
-    taps = 16 if _argument(node, 2, "interpolation_mode", 0) == 2 else 4
+    space = len(shape_of(node)) - 2
+    taps = 4**space if _argument(node, 2, "interpolation_mode", 0) == 2 else 2**space
     if _argument(node, 2, "interpolation_mode", 0) == 1:
         return Cost()
     places = math.prod(shape_of(node)) // shape_of(node)[1]
@@ -208,8 +161,23 @@ def _deform_conv(node: fx.Node) -> Cost:
 
 def _recurrent(node: fx.Node) -> Cost:
     """Every matrix of every layer once for each step and sample; the gates' own arithmetic is left out."""
-    x, weights = shape_of(node.args[0]), [part for part in node.all_input_nodes if len(shape_of(part)) == 2]
-    return _products(x[0] * x[1] * sum(math.prod(shape_of(part)) for part in weights))
+    x, weights = shape_of(node.args[0]), node.args[3 if _is_packed(node) else 2]
+    sizes = [shape_of(part) for part in weights]  # type: ignore[union-attr]
+    return _products(math.prod(x[:-1]) * sum(math.prod(size) for size in sizes if len(size) == 2))
+
+
+def _recurrent_cell(node: fx.Node) -> Cost:
+    x, weights = shape_of(node.args[0]), node.args[2:4]
+    return _products(math.prod(x[:-1]) * sum(math.prod(shape_of(part)) for part in weights))
+
+
+def _is_packed(node: fx.Node) -> bool:
+    """Whether sequences of unlike length lie one after the other."""
+    return getattr(node.target, "_overloadname", "") == "data"
+
+
+def _instance_norm(node: fx.Node) -> Cost:
+    return Cost(flops=(7 if _argument(node, 5, "use_input_stats", True) else 2) * math.prod(shape_of(node)))
 
 
 def _bilinear(node: fx.Node) -> Cost:
@@ -223,7 +191,11 @@ RULES: dict[str, Rule] = {
         ("conv1d conv2d conv3d convolution _convolution", _conv),
         ("conv_transpose1d conv_transpose2d conv_transpose3d", _conv),
         ("linear", _linear),
-        ("matmul bmm mm mv dot inner", _matmul),
+        ("matmul bmm mm mv dot vdot inner", _matmul),
+        ("tensordot", _tensordot),
+        ("instance_norm", _instance_norm),
+        ("outer index_add scatter_add", lambda node: Cost(flops=_largest(node))),
+        ("_weight_norm", lambda node: Cost(flops=4 * _largest(node))),
         ("addmm baddbmm addbmm addmv", _addmm),
         ("einsum", _einsum),
         ("bilinear _trilinear", _bilinear),
@@ -234,11 +206,12 @@ RULES: dict[str, Rule] = {
         ("upsample_bilinear2d _upsample_bilinear2d_aa", _interpolated(4)),
         ("upsample_trilinear3d", _interpolated(8)),
         ("upsample_bicubic2d _upsample_bicubic2d_aa", _interpolated(16)),
-        ("grid_sampler grid_sampler_2d", _grid_sample),
+        ("grid_sampler grid_sampler_2d grid_sampler_3d", _grid_sample),
         ("torchvision.deform_conv2d", _deform_conv),
         ("lstm gru rnn_tanh rnn_relu", _recurrent),
+        ("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", _recurrent_cell),
     )
-    for name in _words(names)
+    for name in names.split()
 }
 
 

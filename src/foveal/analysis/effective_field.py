@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.analysis.analyze import example_picture, groups_of
+from foveal.analysis.analyze import example_picture, groups_of, sees_all
 from foveal.analysis.boxes import Reach
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
-from foveal.analysis.trace import Trace, layer_of, shape_of, trace
+from foveal.analysis.trace import Trace, layer_of, shape_of, trace, value_of
 
 FAINT = 0.0455
 """Of the largest gradient: what is weaker is outside, two standard deviations of a Gaussian."""
@@ -88,21 +88,21 @@ def unit_field_in(
         raise ValueError(f"no layer is called {layer!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     node, nominal = ends[layer], reaches(recorded)
     shape = shape_of(node)
-    if node not in nominal or len(shape) != 4:
+    if node not in nominal or nominal[node].places() != (2, 3):
         raise ValueError(f"{layer} gives {tuple(shape)}; expected a map (B, C, H, W) that depends on the picture")
     y, x = unit or (shape[2] // 2, shape[3] // 2)
     if not (0 <= y < shape[2] and 0 <= x < shape[3]):
         raise ValueError(f"unit is ({y}, {x}); {layer} has a map of {shape[2]} x {shape[3]}")
     inside: Reach = reaches(recorded, beyond=False)[node]
-    generator, (batch, channels, height, width) = torch.Generator().manual_seed(seed), shape_of(recorded.inputs[0])
-    heat = torch.zeros(height, width)
+    generator, given = torch.Generator().manual_seed(seed), value_of(recorded.inputs[0])
+    heat = torch.zeros(given.shape[-2:])
     for _ in range(samples):
-        picture = torch.randn(batch, channels, height, width, generator=generator).requires_grad_()
+        picture = torch.randn(given.shape, generator=generator).to(given.dtype).requires_grad_()
         with torch.enable_grad():
             map_ = replay(recorded, [picture], [node])[node]
             spread = torch.randn(shape[1], generator=generator).to(map_)
             (gradient,) = torch.autograd.grad((map_[0, :, y, x] * spread).sum(), picture)
-        heat += gradient[0].abs().sum(0)
+        heat += gradient[0].float().abs().sum(0)
     heat /= heat.max().clamp(min=1e-30)
-    whole = nominal[node].whole
+    whole = sees_all(nominal[node], shape_of(recorded.inputs[0]))
     return UnitField(layer, (y, x), (shape[2], shape[3]), inside.unit(y, x), nominal[node].unit(y, x), heat, whole)

@@ -11,16 +11,16 @@ pixels, whatever the picture. With `beyond=False` padding is nothing, and boxes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from foveal.analysis import reach_over_space, reach_together  # noqa: F401 - their rules register
-from foveal.analysis.boxes import NONE, RULES, Reach, fold, gathered, join_all, rule, unite
-from foveal.analysis.count import EACH, MOVES, VIEWS
+from foveal.analysis import reach_over_space, reach_padding, reach_together  # noqa: F401 - their rules register
+from foveal.analysis.boxes import RULES, Reach, join_all, rule, unite, with_boxes
+from foveal.analysis.operation_kinds import EACH, MOVES, VIEWS
+from foveal.analysis.reach_moved import NEW, Constants, moved
 from foveal.analysis.trace import Trace, operation, shape_of
 
 
@@ -38,20 +38,22 @@ def reaches(trace: Trace, *, beyond: bool = True) -> dict[fx.Node, Reach]:
         >>> reach.at(0, 0, 8, 8), reach.jump
         ((13, 19, 13, 19), (2.0, 2.0))
     """
+    with torch.device("cpu"), torch.no_grad():  # boxes are small; wherever the network lives
+        return _boxes(trace, beyond)
+
+
+def _boxes(trace: Trace, beyond: bool) -> dict[fx.Node, Reach]:
     shape = shape_of(trace.inputs[0])
     rows = torch.arange(shape[-2], dtype=torch.int32)[:, None].expand(shape)
     columns = torch.arange(shape[-1], dtype=torch.int32).expand(shape)
     found = {trace.inputs[0]: Reach((rows, rows, columns, columns), (1.0, 1.0), beyond=beyond)}
     several: dict[fx.Node, list[Reach]] = {}
-    numbers = {node: value for node, (_, value) in trace.buffers.items()}
+    numbers = Constants(trace)
     for node in trace.operations():
         if operation(node) == "getitem":
             source, place = node.args
-            parts = several.get(source)  # type: ignore[arg-type]
-            if parts is not None:
-                found[node] = parts[place]  # type: ignore[index]
-            elif source in found and shape_of(node) == found[source].shape:  # type: ignore[index]
-                found[node] = found[source]  # type: ignore[index]
+            if source in several:
+                found[node] = several[source][place]  # type: ignore[index]
             continue
         if not any(part in found or part in several for part in node.all_input_nodes):
             continue
@@ -63,69 +65,29 @@ def reaches(trace: Trace, *, beyond: bool = True) -> dict[fx.Node, Reach]:
     return found
 
 
-def _step(node: fx.Node, found: dict[fx.Node, Reach], numbers: dict[fx.Node, Tensor]) -> Any:
+def _step(node: fx.Node, found: dict[fx.Node, Reach], numbers: Constants) -> Any:
     name = operation(node)
     taken = [found[part] for part in node.all_input_nodes if part in found]
     if name in RULES:
         made = RULES[name](node, found)
-    elif name in VIEWS or name in MOVES:
-        made = _moved(node, found, numbers)
+    elif name in VIEWS or name in MOVES or name in NEW:
+        made = moved(node, found, numbers)
     elif name in EACH:
         made = unite(shape_of(node), taken)
     else:
         made = None
+    given = node.meta.get("val")
     if made is None:  # not known: told, and taken for all that there is
-        whole = join_all(shape_of(node), taken)
-        return replace(whole, whole=True, known=False)
+        made = replace(join_all((), taken), whole=True, known=False)
+        made = with_boxes(made, (side.expand(shape_of(node)) for side in made.box))
+    if isinstance(given, list | tuple) and not isinstance(made, list):  # what goes along: statistics, places
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else () for part in given]
+        rest = replace(join_all((), taken), known=made.known)
+        return [made if at == 0 else with_boxes(rest, (s.expand(to) for s in rest.box)) for at, to in enumerate(shapes)]
     return made
 
 
-def _moved(node: fx.Node, found: dict[fx.Node, Reach], numbers: dict[fx.Node, Tensor]) -> Reach | list[Reach] | None:
-    """An operation that only moves numbers, run on boxes; what depends on no pixel brings empty ones."""
-    parts = [found[part] for part in node.all_input_nodes if part in found]
-    if operation(node) in ("masked_fill", "where"):
-        return unite(shape_of(node), parts)
-    results: list[list[Tensor]] = []
-    for place in range(4):
-        empty = NONE if place % 2 == 0 else -NONE
-
-        def boxes(part: fx.Node, place: int = place, empty: int = empty) -> Any:
-            if part in found:
-                return found[part].box[place]
-            value = part.meta.get("val")
-            if not isinstance(value, Tensor):
-                return value
-            if not value.is_floating_point():
-                if part not in numbers:
-                    raise _Numbers
-                return numbers[part]
-            return torch.full((), empty, dtype=torch.int32).expand(value.shape)
-
-        try:
-            args, kwargs = fx.map_arg((node.args, node.kwargs), boxes)
-            if operation(node) in _AS:
-                result = _AS[operation(node)](*args)
-            else:
-                result = node.target(*args, **{k: v for k, v in kwargs.items() if k != "dtype"})  # type: ignore[operator]
-        except (RuntimeError, NotImplementedError, TypeError):
-            return None
-        results.append([fold(part) for part in (result if isinstance(result, list | tuple) else [result])])
-    made = [gathered([results[place][at] for place in range(4)], parts) for at in range(len(results[0]))]
-    return made if isinstance(node.meta.get("val"), list | tuple) else made[0]
-
-
-class _Numbers(RuntimeError):
-    """Where the places of a picture come from other numbers, and are known only when it runs."""
-
-
-_SAME = ("_to_copy", "to", "dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous", "detach", "alias")
-_AS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(_SAME, lambda x, *rest: x),
-    **dict.fromkeys(("view", "_unsafe_view", "reshape"), torch.reshape),  # boxes lie otherwise in memory than numbers
-}
-
-
-@rule("grid_sampler grid_sampler_2d torchvision.deform_conv2d")
+@rule("grid_sampler grid_sampler_2d grid_sampler_3d torchvision.deform_conv2d")
 def _sampled(node: fx.Node, found: dict[fx.Node, Reach]) -> Reach:
     """Places that are chosen by numbers: any of the map may be taken."""
     whole = join_all(shape_of(node), [found[part] for part in node.all_input_nodes if part in found])

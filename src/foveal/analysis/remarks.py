@@ -46,6 +46,8 @@ def remarks_on(analysis: Analysis, network: nn.Module) -> Iterator[str]:
 
 
 def _field(analysis: Analysis) -> Iterator[str]:
+    if len(analysis.picture) != 4:
+        return
     height, width = analysis.picture[-2:]
     local = [layer for layer in analysis.layers if layer.field is not None and len(layer.output) == 4]
     if any(layer.field is not None and layer.field.whole and _has_places(layer) for layer in analysis.layers):

@@ -28,7 +28,8 @@ class Trace:
     Args:
         graph: with a node for every operation; `node.meta["val"]` has the shape and dtype of what it gives.
         inputs: the nodes of what the network was given.
-        parameters: the parameter that a node brings to some operation, as (name, tensor); likewise `buffers`.
+        parameters: the parameter that a node brings to some operation, as (name, tensor).
+        buffers: likewise, and tensors that a module holds without saying so or writes down in its `forward`.
         unused: names of the parameters that no operation takes.
         program: what runs the graph on real numbers.
     """
@@ -63,7 +64,9 @@ def trace(network: nn.Module, inputs: Sequence[Any]) -> Trace:
         try:
             with torch.no_grad():
                 network(*inputs)  # lazy layers take their shapes, and what a network remembers is there
-            program = torch.export.export(network, tuple(inputs), strict=False).run_decompositions({})
+            program = torch.export.export(network, tuple(inputs), strict=False)
+            _keep_names(program.graph_module)
+            program = program.run_decompositions({})
         except Exception as error:
             raise Untraceable(_why(network, inputs, error)) from error
     graph, signature = program.graph_module.graph, program.graph_signature
@@ -73,7 +76,7 @@ def trace(network: nn.Module, inputs: Sequence[Any]) -> Trace:
         if node.op != "placeholder":
             continue
         name = signature.inputs_to_parameters.get(node.name)
-        held = signature.inputs_to_buffers.get(node.name)
+        held = signature.inputs_to_buffers.get(node.name) or signature.inputs_to_lifted_tensor_constants.get(node.name)
         if name is not None:
             if node.users:
                 parameters[node] = (name, state[name])
@@ -148,6 +151,16 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _keep_names(graph: fx.GraphModule) -> None:
+    """Blocks without gradients, or of another precision, are graphs of their own until they become part of this one.
+
+    Run node by node, and not as the code that they are, what is in them keeps the names of its layers.
+    """
+    for block in graph.modules():
+        if block is not graph and isinstance(block, fx.GraphModule):
+            block.forward = fx.Interpreter(block).run
 
 
 def _why(network: nn.Module, inputs: Sequence[Any], error: Exception) -> str:
