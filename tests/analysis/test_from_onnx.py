@@ -58,7 +58,7 @@ def made(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
-            tensor.data += 0.05 * torch.rand(tensor.shape, generator=generator)
+            tensor.data += 0.02 * (2 * torch.rand(tensor.shape, generator=generator) - 1)
     return model.eval()
 
 
