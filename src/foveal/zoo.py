@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from foveal.analysis.from_onnx import network_from_onnx
+from foveal.analysis.from_onnx.network import network_from_onnx
 from foveal.analysis.layer_list import parse_layers
 
 SOURCES = ("timm", "torchvision")

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from foveal.analysis.from_onnx import OnnxNetwork, network_from_onnx
+from foveal.analysis.from_onnx.network import OnnxNetwork, network_from_onnx
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -20,10 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_graphs import by_runtime, called, check_graph, exported, random, save_graph
 from torch import nn
 
-from foveal.analysis import onnx_names
-from foveal.analysis.from_onnx import UnknownOperator, network_from_onnx
-from foveal.analysis.onnx_names import is_made_up, layer_of
-from foveal.analysis.onnx_weights import KIND, weight_of
+from foveal.analysis.from_onnx import names as onnx_names
+from foveal.analysis.from_onnx.names import is_made_up, layer_of
+from foveal.analysis.from_onnx.network import UnknownOperator, network_from_onnx
+from foveal.analysis.from_onnx.weights import KIND, weight_of
 from foveal.zoo import load_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript", "ignore:It is recommended that")
@@ -650,7 +650,7 @@ def test_the_examples_of_the_docstrings_hold() -> None:
 def test_without_onnx_the_message_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['onnx'] = None\n"
-        "from foveal.analysis.from_onnx import network_from_onnx\n"
+        "from foveal.analysis.from_onnx.network import network_from_onnx\n"
         "try:\n    network_from_onnx('a.onnx')\n"
         "except ImportError as error:\n    print(error)"
     )

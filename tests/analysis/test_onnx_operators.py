@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 from onnx_graphs import called, check_graph, exported, random, save_graph
 
-from foveal.analysis.onnx_operators import OPERATORS
+from foveal.analysis.from_onnx.operators import OPERATORS
 
 
 @dataclass(frozen=True)

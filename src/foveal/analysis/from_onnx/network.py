@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveal.analysis.onnx_file import check, read_onnx
-from foveal.analysis.onnx_graph import Graph, UnknownOperator, refuse_unknown, sort_graph
-from foveal.analysis.onnx_known import compute
-from foveal.analysis.onnx_names import ROLES, put
-from foveal.analysis.onnx_operators import DTYPES, OPERATORS, Node
-from foveal.analysis.onnx_weights import Weight, as_tensor
+from foveal.analysis.from_onnx.file import check, read_onnx
+from foveal.analysis.from_onnx.graph import Graph, UnknownOperator, refuse_unknown, sort_graph
+from foveal.analysis.from_onnx.known import compute
+from foveal.analysis.from_onnx.names import ROLES, put
+from foveal.analysis.from_onnx.operators import DTYPES, OPERATORS, Node
+from foveal.analysis.from_onnx.weights import Weight, as_tensor
 
 __all__ = ["OnnxNetwork", "OnnxStep", "UnknownOperator", "network_from_onnx"]
 

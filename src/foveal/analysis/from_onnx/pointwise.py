@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveal.analysis.onnx_operators import DTYPES, Node, operator
+from foveal.analysis.from_onnx.operators import DTYPES, Node, operator
 
 for _name, _function in {
     "Abs": torch.abs, "Neg": torch.neg, "Sign": torch.sign, "Reciprocal": torch.reciprocal,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveal.analysis.onnx_operators import Node, operator, setting
+from foveal.analysis.from_onnx.operators import Node, operator, setting
 
 
 @operator("LRN")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from foveal.analysis.onnx_file import array_of, import_onnx
-from foveal.analysis.onnx_operators import Node
+from foveal.analysis.from_onnx.file import array_of, import_onnx
+from foveal.analysis.from_onnx.operators import Node
 
 LARGEST = 1 << 24
 """Numbers in a value that is computed from constants: a few bytes of a file could ask for any number of them."""

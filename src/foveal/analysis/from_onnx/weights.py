@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.analysis.onnx_names import is_made_up
-from foveal.analysis.onnx_operators import OPERATORS
+from foveal.analysis.from_onnx.names import is_made_up
+from foveal.analysis.from_onnx.operators import OPERATORS
 
 LAYERS = {
     "Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "PRelu", "BatchNormalization", "InstanceNormalization",

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveal.analysis.onnx_operators import Node, integers, operator, setting
+from foveal.analysis.from_onnx.operators import Node, integers, operator, setting
 
 
 @operator("Reshape", settings=(1,))

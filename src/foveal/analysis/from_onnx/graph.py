@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 # Importing these fills the table of operators.
-from foveal.analysis import onnx_layers, onnx_pointwise, onnx_resize, onnx_shapes, onnx_sliding  # noqa: F401
-from foveal.analysis.onnx_file import OnnxFile, array_of, graphs_of, import_onnx, own_domain
-from foveal.analysis.onnx_known import FOLDED, SIZES, compute, constant
-from foveal.analysis.onnx_names import SCOPES, is_made_up, layer_of
-from foveal.analysis.onnx_operators import OPERATORS, Node
-from foveal.analysis.onnx_weights import Weight, as_tensor, weight_of
+import foveal.analysis.from_onnx.layers
+import foveal.analysis.from_onnx.pointwise
+import foveal.analysis.from_onnx.resize
+import foveal.analysis.from_onnx.shapes
+import foveal.analysis.from_onnx.sliding  # noqa: F401 - operators register
+from foveal.analysis.from_onnx.file import OnnxFile, array_of, graphs_of, import_onnx, own_domain
+from foveal.analysis.from_onnx.known import FOLDED, SIZES, compute, constant
+from foveal.analysis.from_onnx.names import SCOPES, is_made_up, layer_of
+from foveal.analysis.from_onnx.operators import OPERATORS, Node
+from foveal.analysis.from_onnx.weights import Weight, as_tensor, weight_of
 
 VIEWS = {"Cast", "DequantizeLinear", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """What exporters put between a weight and its layer."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveal.analysis.onnx_operators import Node, integers, operator
+from foveal.analysis.from_onnx.operators import Node, integers, operator
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
