@@ -11,6 +11,7 @@ from networks import Does
 from torch import nn
 from torch.nn import functional as F
 
+from foveal.analysis.analysis_text import totals
 from foveal.analysis.analyze import analyze
 from foveal.analysis.count import cost_of
 from foveal.analysis.trace import operation, trace
@@ -340,6 +341,10 @@ UNKNOWN = {
         "torchvision.roi_align",
     ),
     "distances": (lambda s, x: torch.cdist(x, x), "cdist"),
+    "a choice that is part of the graph": (
+        lambda s, x: torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,)),
+        "higher_order.cond",
+    ),
 }
 
 
@@ -349,7 +354,7 @@ def test_what_nobody_knows_is_listed(name):
     made = found(do(lambda s, x: s.c(run(s, x)), c=nn.Conv2d(3, 3, 1)), (1, 3, 8, 8))
     assert made.uncounted == (f"the network: {says}",)
     assert made.macs > 0
-    assert any(says in remark for remark in made.remarks)
+    assert any("not counted" in line and says in line for line in totals(made))
 
 
 def test_nothing_in_blocks_without_gradients_or_of_another_precision_is_dropped():
@@ -410,15 +415,20 @@ LIGHT = ("alexnet", "resnet18", "squeezenet1_1", "mobilenet_v2")
     "name", [name if name in LIGHT else pytest.param(name, marks=pytest.mark.full) for name in PUBLISHED]
 )
 def test_totals_of_torchvision_are_the_published_ones(name):
-    """Published are G-MACs of three decimals, without what is no convolution, linear layer or product."""
+    """Published are G-MACs of three decimals: half a thousandth of one is allowed where that is more than 0.5 %.
+
+    Both Inceptions have auxiliary heads, which evaluation does not use: they count in one's published parameters alone.
+    """
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     side = weights.transforms.keywords["crop_size"]
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    with torch.device("meta"):
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # a RegNet works out its widths with tensors
         made = analyze(torchvision.models.get_model(name, **options), side)
     published = weights.meta["_ops"]
     assert abs(made.macs / 1e9 - published) <= max(0.005 * published, 0.0005)
-    assert made.parameters + sum(made.unused.values()) == weights.meta["num_params"]
+    auxiliary = sum(made.unused.values())
+    assert made.parameters + auxiliary * (name == "inception_v3") == weights.meta["num_params"]
+    assert bool(auxiliary) == (name in ("googlenet", "inception_v3"))
     assert not made.uncounted
 
 

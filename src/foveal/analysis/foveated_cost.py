@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
-from foveal.analysis.analyze import Analysis, Layer, analyze
+from foveal.analysis.analyze import Analysis, Layer, analyze, example_picture
 from foveal.convert.foveate import FoveatedTransformer, foveate
 from foveal.convert.planned import planned
 from foveal.layout import Layout
@@ -138,7 +137,7 @@ def _windows(window: Analysis, layout: Layout) -> _Counted:
 
 def _transformer(made: FoveatedTransformer, layout: Layout) -> _Counted:
     """Of a vision transformer, from its run on the tokens that there are; each of them attends to all."""
-    pixels = torch.zeros(1, layout.num_windows, 3, layout.size, layout.size)
+    pixels = example_picture(made, layout.size).expand(layout.num_windows, -1, -1, -1)[None]
     run = analyze(planned(made, Glimpse(pixels, layout)), inputs=[pixels])
     patches = next(layer for layer in run.layers if "conv2d" in layer.operations)
     kept = _tokens_by_level(layout, patches.output[-1])

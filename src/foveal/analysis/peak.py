@@ -13,7 +13,7 @@ def peak_bytes(recorded: Trace) -> int:
 
     What the network is given is held throughout, and what it returns to the end.
     """
-    nodes, given = recorded.operations(), [node for node in recorded.graph.nodes if node.op == "placeholder"]
+    nodes, given = recorded.operations(), [node for node in recorded.graph.nodes if node.op != "call_function"]
     root: dict[fx.Node, fx.Node] = {node: node for node in given}
     last: dict[fx.Node, int] = {}
     for place, node in enumerate(nodes):

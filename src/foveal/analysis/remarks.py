@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from foveal.analysis.slide import sides_of
+
 if TYPE_CHECKING:
     from foveal.analysis.analyze import Analysis, Layer
 
@@ -34,6 +36,7 @@ def remarks_on(analysis: Analysis, network: nn.Module) -> Iterator[str]:
         seen.add(layer.name)
         if isinstance(module, nn.Conv2d):
             yield from _large_kernel(layer, module)
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             yield from _lost_pixels(layer, module)
         if isinstance(module, nn.ConvTranspose2d):
             yield from _checkerboard(layer, module)
@@ -42,7 +45,8 @@ def remarks_on(analysis: Analysis, network: nn.Module) -> Iterator[str]:
     if analysis.unused:
         many = sum(analysis.unused.values())
         first = next(iter(analysis.unused))
-        yield f"{len(analysis.unused)} parameters ({many:,} numbers) are not used in evaluation, {first} first."
+        what = "parameter is" if len(analysis.unused) == 1 else "parameters are"
+        yield f"{len(analysis.unused)} {what} not used in evaluation: {first} first, {many:,} numbers in all."
 
 
 def _field(analysis: Analysis) -> Iterator[str]:
@@ -83,13 +87,15 @@ def _large_kernel(layer: Layer, module: nn.Conv2d) -> Iterator[str]:
         )
 
 
-def _lost_pixels(layer: Layer, module: nn.Conv2d) -> Iterator[str]:
+def _lost_pixels(layer: Layer, module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Iterator[str]:
     if isinstance(module.padding, str) or len(layer.input) != 4:
         return
+    kernels, strides = sides_of(module.kernel_size, 2), sides_of(module.stride, 2)
+    padding, dilation = sides_of(module.padding, 2), sides_of(getattr(module, "dilation", 1), 2)
     for axis, word in enumerate(("rows", "columns")):
-        side, step, kernel = layer.input[2 + axis], module.stride[axis], module.kernel_size[axis]
-        reach = module.dilation[axis] * (kernel - 1) + 1
-        seen = (layer.output[2 + axis] - 1) * step + reach - int(module.padding[axis])
+        side, step, kernel = layer.input[2 + axis], strides[axis], kernels[axis]
+        reach = dilation[axis] * (kernel - 1) + 1
+        seen = (layer.output[2 + axis] - 1) * step + reach - padding[axis]
         if kernel >= step > 1 and seen < side:
             yield (
                 f"{layer.name}: a kernel of {kernel} at stride {step} on {side} {word} never sees the last "
@@ -116,9 +122,10 @@ def _memory_bound(analysis: Analysis, modules: dict[str, nn.Module]) -> Iterator
         return
     share = sum(layer.macs for layer in bound) / analysis.macs
     least = min(bound, key=lambda layer: layer.intensity)
+    what = "convolution does" if len(bound) == 1 else "convolutions do"
     text = (
-        f"{len(bound)} convolutions do less than {FEW_FLOPS:.0f} FLOPs for a byte that they move ({least.name}: "
-        f"{least.intensity:.1f}) and wait for memory: they have {share:.1%} of the MACs"
+        f"{len(bound)} {what} less than {FEW_FLOPS:.0f} FLOPs for a byte that is moved ({least.name}: "
+        f"{least.intensity:.1f}): what waits for memory so has {share:.1%} of the MACs"
     )
     spent = [layer.milliseconds for layer in analysis.layers if layer.milliseconds is not None]
     if spent:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from foveal.analysis.trace import Trace
 
@@ -49,7 +50,8 @@ class _Runner(fx.Interpreter):
         self.kept: dict[fx.Node, Tensor] = {}
 
     def run_on(self, inputs: Sequence[Any]) -> dict[fx.Node, float]:
-        given = dict(zip(self.recorded.inputs, inputs, strict=True))
+        numbers = [leaf for leaf in tree_leaves(tuple(inputs)) if isinstance(leaf, Tensor)]
+        given = dict(zip(self.recorded.inputs, numbers, strict=True))
         held = {node: value for node, (_, value) in {**self.recorded.parameters, **self.recorded.buffers}.items()}
         places = [node for node in self.recorded.graph.nodes if node.op == "placeholder"]
         # A placeholder that is in neither is that of a parameter which nothing takes.
