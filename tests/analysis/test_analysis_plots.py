@@ -114,7 +114,7 @@ def test_rows_are_few_enough_to_be_read_and_nothing_of_the_cost_is_lost(count, n
 
 def test_names_are_shortened_so_that_they_stay_beside_the_bars(small):
     named = replace(small, layers=tuple(replace(layer, name="a" * 200 + layer.name) for layer in small.layers))
-    assert max(map(len, (word for word in words(cost_plot(named)) if word.startswith("…")))) == 32
+    assert max(map(len, (word for word in words(cost_plot(named)) if word.startswith("…")))) == 28
     assert shortened("layer1.0.conv1", 8) == "…0.conv1"
 
 
