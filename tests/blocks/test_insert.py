@@ -91,6 +91,31 @@ def test_what_starts_as_the_identity_learns():
     assert block.block.weight.grad.abs().sum() > 0
 
 
+OPTIONS = {"grouped_conv": {"groups": 2}, "tile_sparse_conv": {"tile": 4}}
+# A ReLU, a convolution and a norm follow it: while its bias is near 0 its scale makes no difference, and no gradient.
+SCALE_FREE = {"shuffled_conv": ["block.squeeze_norm.weight"]}
+
+
+@pytest.mark.parametrize("name", list_blocks())
+def test_every_block_that_can_be_inserted_learns_in_all_its_parameters(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 2, 1))
+    try:
+        changed = insert_block(model, name, after="1", example=(2, 3, 16, 16), **OPTIONS.get(name, {}))
+    except (TypeError, ValueError) as error:
+        pytest.skip(str(error))
+    inserted = changed[1].inserted
+    before = {key: value.detach().clone() for key, value in inserted.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.SGD(changed.parameters(), lr=0.5)
+    x, wanted = torch.randn(4, 3, 16, 16), torch.randn(4, 2, 16, 16)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (changed(x) - wanted).square().mean().backward()
+        optimizer.step()
+    still = [key for key, value in inserted.named_parameters() if key in before and torch.equal(value, before[key])]
+    assert [key for key in still if key not in SCALE_FREE.get(name, [])] == []
+
+
 def test_a_sequential_has_the_block_as_its_last_step(resnet):
     changed = insert_block(resnet, "conv", after="layer1", start="as_made")
     assert changed.layer1[-1] is changed.layer1.inserted
