@@ -266,6 +266,38 @@ def test_a_network_that_needs_numbers_is_run_with_some():
     assert changed.conv.inserted.block.in_channels == 4
 
 
+class Keeping(nn.Module):
+    """Makes a tensor at its first call, where the picture is, and keeps it; with `looks` it needs numbers besides."""
+
+    def __init__(self, channels=3, looks=False):
+        super().__init__()
+        self.conv, self.kept, self.looks = nn.Conv2d(channels, 4, 1), None, looks
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = torch.full((4, 1, 1), 2.0, device=x.device)
+        if self.looks:
+            assert float(x.detach().abs().max()) >= 0
+        return self.conv(x) * self.kept
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_modules_keep_when_the_shapes_are_learned_is_not_left_in_them(looks):
+    model, x = Keeping(looks=looks), torch.rand(1, 3, 16, 16)
+    changed = insert_block(model, Keeping, after="conv", example=(1, 3, 16, 16), looks=looks)
+    assert changed.kept is None
+    assert changed.conv.inserted.block.kept is None
+    assert not changed.conv._forward_hooks
+    assert torch.equal(changed(x), model(x))
+
+
+def test_a_block_whose_weight_is_computed_fits():
+    changed = insert_block(
+        nn.Sequential(nn.Conv2d(3, 4, 1)), lambda channels: nn.utils.weight_norm(nn.Conv2d(channels, 4, 1)), after="0"
+    )
+    assert changed(torch.rand(1, 3, 8, 8)).shape == (1, 4, 8, 8)
+
+
 def test_dtype_and_modules_of_two_names_are_kept():
     twice = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     shared = nn.Sequential(twice, nn.Conv2d(4, 3, 1), twice).double()

@@ -485,3 +485,19 @@ def test_a_transformer_that_is_not_known_is_refused_by_name() -> None:
         foveate(vit(**options), periphery_channels=0.5)
     with pytest.raises(TypeError, match="glimpse alone"):
         foveate(vit(**options))(Retina(32, levels=1)(torch.rand(3, 32, 32)), None)
+
+
+def test_what_a_module_keeps_when_it_is_checked_is_not_left_in_it() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.kept = conv(3, padding=1), None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.kept is None:
+                self.kept = torch.full((4, 1, 1), 2.0, device=x.device)
+            return self.conv(x) * self.kept
+
+    network = foveate(Keeping())
+    assert network.network.kept is None
+    assert network(Retina(16, levels=2)(torch.rand(1, 4, 32, 32))).isfinite().all()
