@@ -239,6 +239,20 @@ def test_places_that_no_block_can_follow_are_refused():
         insert_block(dense, "conv", after="features.denseblock1")
 
 
+@pytest.mark.parametrize("example", [None, (1, 3, 64, 128)])
+def test_maps_with_channels_last_are_refused(example):
+    swin = torchvision.models.swin_t(num_classes=2)
+    says = r"features\.1\.0 \(SwinTransformerBlock\) gives .*, 96\), channels last; a block follows \(B, C, H, W\)"
+    with pytest.raises(ValueError, match=says):
+        insert_block(swin, "squeeze_excite", after="features.1.0", example=example)
+
+
+def test_as_many_channels_as_rows_are_no_channels_last():
+    model = nn.Conv2d(3, 16, 3, padding=1)
+    changed = insert_block(nn.Sequential(model), "conv", after="0", example=(1, 3, 16, 16))
+    assert changed[0].inserted.block.in_channels == 16
+
+
 def test_the_impossible_is_refused(resnet):
     with pytest.raises(ValueError, match="start is 'zero'; expected 'identity' or 'as_made'"):
         insert_block(resnet, "conv", after="layer1.0", start="zero")

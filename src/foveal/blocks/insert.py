@@ -155,8 +155,19 @@ def _shapes(
             raise ValueError(f"{what} gives {kinds.pop()}; a block follows maps, (B, C, H, W)")
         if len({kind[1] for kind in kinds}) > 1:
             raise ValueError(f"{what} is called several times and gives {sorted(kinds)}; a block has one width")
+        if _channels_last(shape, results[0].shape):
+            raise ValueError(f"{what} gives {tuple(results[0].shape)}, channels last; a block follows (B, C, H, W)")
         found[path] = results[0].shape
     return {path: tuple(shape) for path, shape in found.items()}
+
+
+def _channels_last(picture: Sequence[int], maps: Sequence[int]) -> bool:
+    """Whether it is the two dimensions after the batch, and not the last two, that have the picture's proportions."""
+
+    def proportioned(height: int, width: int) -> bool:
+        return height * picture[-1] == width * picture[-2]
+
+    return proportioned(*maps[1:3]) and not proportioned(*maps[2:4])
 
 
 def _run(
