@@ -25,6 +25,15 @@ def test_by_library() -> None:
     assert load_network("timm:resnet18", num_classes=7).num_classes == 7
 
 
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"])
+def test_no_backbone_is_fetched(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*args: object, **kwargs: object) -> None:
+        raise AssertionError("weights are fetched")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    assert isinstance(load_network(f"torchvision:{name}", num_classes=3), nn.Module)
+
+
 def test_by_function() -> None:
     assert load_network(f"{__name__}:small", width=5).out_channels == 5
 

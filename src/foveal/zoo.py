@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -123,6 +124,8 @@ def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         raise _unknown(f"torchvision:{name}", models.list_models(), "torchvision:")
     if name in ("googlenet", "inception_v3"):
         options = {"init_weights": False, **options}  # otherwise a warning, and minutes of drawing
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        options = {"weights_backbone": None, **options}  # otherwise those are fetched
     network: nn.Module = models.get_model(name, weights=None, **options)
     return network
 

@@ -91,6 +91,31 @@ def test_what_starts_as_the_identity_learns():
     assert block.block.weight.grad.abs().sum() > 0
 
 
+OPTIONS = {"grouped_conv": {"groups": 2}, "tile_sparse_conv": {"tile": 4}}
+# A ReLU, a convolution and a norm follow it: while its bias is near 0 its scale makes no difference, and no gradient.
+SCALE_FREE = {"shuffled_conv": ["block.squeeze_norm.weight"]}
+
+
+@pytest.mark.parametrize("name", list_blocks())
+def test_every_block_that_can_be_inserted_learns_in_all_its_parameters(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 2, 1))
+    try:
+        changed = insert_block(model, name, after="1", example=(2, 3, 16, 16), **OPTIONS.get(name, {}))
+    except (TypeError, ValueError) as error:
+        pytest.skip(str(error))
+    inserted = changed[1].inserted
+    before = {key: value.detach().clone() for key, value in inserted.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.SGD(changed.parameters(), lr=0.5)
+    x, wanted = torch.randn(4, 3, 16, 16), torch.randn(4, 2, 16, 16)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (changed(x) - wanted).square().mean().backward()
+        optimizer.step()
+    still = [key for key, value in inserted.named_parameters() if key in before and torch.equal(value, before[key])]
+    assert [key for key in still if key not in SCALE_FREE.get(name, [])] == []
+
+
 def test_a_sequential_has_the_block_as_its_last_step(resnet):
     changed = insert_block(resnet, "conv", after="layer1", start="as_made")
     assert changed.layer1[-1] is changed.layer1.inserted
@@ -214,6 +239,20 @@ def test_places_that_no_block_can_follow_are_refused():
         insert_block(dense, "conv", after="features.denseblock1")
 
 
+@pytest.mark.parametrize("example", [None, (1, 3, 64, 128)])
+def test_maps_with_channels_last_are_refused(example):
+    swin = torchvision.models.swin_t(num_classes=2)
+    says = r"features\.1\.0 \(SwinTransformerBlock\) gives .*, 96\), channels last; a block follows \(B, C, H, W\)"
+    with pytest.raises(ValueError, match=says):
+        insert_block(swin, "squeeze_excite", after="features.1.0", example=example)
+
+
+def test_as_many_channels_as_rows_are_no_channels_last():
+    model = nn.Conv2d(3, 16, 3, padding=1)
+    changed = insert_block(nn.Sequential(model), "conv", after="0", example=(1, 3, 16, 16))
+    assert changed[0].inserted.block.in_channels == 16
+
+
 def test_the_impossible_is_refused(resnet):
     with pytest.raises(ValueError, match="start is 'zero'; expected 'identity' or 'as_made'"):
         insert_block(resnet, "conv", after="layer1.0", start="zero")
@@ -239,6 +278,38 @@ class OnTheSpot(nn.Module):
 def test_a_network_that_needs_numbers_is_run_with_some():
     changed = insert_block(OnTheSpot(), "conv", after="conv", example=torch.rand(1, 3, 32, 32))
     assert changed.conv.inserted.block.in_channels == 4
+
+
+class Keeping(nn.Module):
+    """Makes a tensor at its first call, where the picture is, and keeps it; with `looks` it needs numbers besides."""
+
+    def __init__(self, channels=3, looks=False):
+        super().__init__()
+        self.conv, self.kept, self.looks = nn.Conv2d(channels, 4, 1), None, looks
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = torch.full((4, 1, 1), 2.0, device=x.device)
+        if self.looks:
+            assert float(x.detach().abs().max()) >= 0
+        return self.conv(x) * self.kept
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_modules_keep_when_the_shapes_are_learned_is_not_left_in_them(looks):
+    model, x = Keeping(looks=looks), torch.rand(1, 3, 16, 16)
+    changed = insert_block(model, Keeping, after="conv", example=(1, 3, 16, 16), looks=looks)
+    assert changed.kept is None
+    assert changed.conv.inserted.block.kept is None
+    assert not changed.conv._forward_hooks
+    assert torch.equal(changed(x), model(x))
+
+
+def test_a_block_whose_weight_is_computed_fits():
+    changed = insert_block(
+        nn.Sequential(nn.Conv2d(3, 4, 1)), lambda channels: nn.utils.weight_norm(nn.Conv2d(channels, 4, 1)), after="0"
+    )
+    assert changed(torch.rand(1, 3, 8, 8)).shape == (1, 4, 8, 8)
 
 
 def test_dtype_and_modules_of_two_names_are_kept():

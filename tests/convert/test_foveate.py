@@ -485,3 +485,60 @@ def test_a_transformer_that_is_not_known_is_refused_by_name() -> None:
         foveate(vit(**options), periphery_channels=0.5)
     with pytest.raises(TypeError, match="glimpse alone"):
         foveate(vit(**options))(Retina(32, levels=1)(torch.rand(3, 32, 32)), None)
+
+
+def test_what_a_module_keeps_when_it_is_checked_is_not_left_in_it() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.kept = conv(3, padding=1), None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.kept is None:
+                self.kept = torch.full((4, 1, 1), 2.0, device=x.device)
+            return self.conv(x) * self.kept
+
+    network = foveate(Keeping())
+    assert network.network.kept is None
+    assert network(Retina(16, levels=2)(torch.rand(1, 4, 32, 32))).isfinite().all()
+
+
+class Segments(nn.Module):
+    """As fully convolutional networks do it: small maps, and what the whole picture has, brought to another's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far, self.head = conv(3, padding=1, stride=2), conv(3, padding=1, stride=2), conv(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = self.near(x)
+        far = F.interpolate(self.far(near), size=near.shape[-2:], mode="bilinear", align_corners=False)
+        whole = F.interpolate(near.mean((2, 3), keepdim=True), size=near.shape[2:], mode="bilinear")
+        return F.interpolate(self.head(near + far + whole), size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def test_maps_are_brought_to_the_size_of_other_maps() -> None:
+    torch.manual_seed(0)
+    network, x = Segments().double(), torch.randn(2, 4, 64, 64, dtype=torch.float64)
+    dense, foveated = network(x), foveate(network)
+    assert torch.equal(foveated(one_window(x))[:, 0], dense)
+    split = dense.unfold(2, 32, 32).unfold(3, 32, 32).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+    layout = Layout.stack([Layout.tiling(picture=(64, 64), size=32)] * 2)
+    torch.testing.assert_close(foveated(Retina(32)(x, layout=layout)), split)
+    with pytest.raises(UnsupportedModule, match="no whole factor"):
+        foveate(Lambda(lambda x: F.interpolate(x, size=F.avg_pool2d(x, 2).shape[-2:])))(tiles(x, 32))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+def test_networks_that_segment_take_glimpses(name: str) -> None:
+    segmentation = pytest.importorskip("torchvision").models.segmentation
+    network = lively(getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=3))
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        dense, foveated = network(x)["out"], foveate(network)
+        assert torch.equal(foveated(one_window(x))["out"][:, 0], dense)
+        found = foveated(tiles(x, 64))["out"]
+        split = dense.unfold(2, 64, 64).unfold(3, 64, 64).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+        assert float((found - split).abs().max() / dense.abs().max()) < 1e-4
+        assert foveated(Retina(64, levels=2)(x))["out"].isfinite().all()

@@ -60,6 +60,10 @@ class EdgeCompensation(nn.Module):
         self.expand = nn.Conv2d(hidden, channels, 1, bias=False)
         self.gain = nn.Parameter(torch.zeros(channels, 1, 1))
 
+    def start_as_identity(self) -> None:
+        """Brings the gain back to 0. A blending weight of 0 around that would leave both without a gradient."""
+        nn.init.zeros_(self.gain)
+
     def lost(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape: what a map coarser by `factor` does not show."""
         # Sides that the factor does not divide end in smaller blocks.

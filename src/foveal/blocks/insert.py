@@ -12,14 +12,14 @@ import difflib
 import fnmatch
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from foveal.blocks.registry import create_block, find_block
+from foveal.blocks.without_numbers import named_tensors, run_without_numbers, throwaway
 
 _NAME = "inserted"
 
@@ -133,16 +133,17 @@ def _shapes(
     def note(path: str) -> Any:
         return lambda module, args, result: seen.setdefault(path, []).append(result)
 
-    hooks = [module.register_forward_hook(note(path)) for path, module in places.items()]
+    def watch(probe: nn.Module) -> None:
+        seen.clear()
+        for path in places:
+            probe.get_submodule(path).register_forward_hook(note(path))
+
     try:
-        _run(model, shape, seen.clear, example if isinstance(example, Tensor) else None)
+        _run(model, shape, watch, example if isinstance(example, Tensor) else None)
     except Exception as error:
         raise ValueError(
             f"the network does not run on a picture of shape {shape}: {error}; give one that it takes as example="
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     found = {}
     for path, module in places.items():
         results = seen.get(path, [])
@@ -154,37 +155,39 @@ def _shapes(
             raise ValueError(f"{what} gives {kinds.pop()}; a block follows maps, (B, C, H, W)")
         if len({kind[1] for kind in kinds}) > 1:
             raise ValueError(f"{what} is called several times and gives {sorted(kinds)}; a block has one width")
+        if _channels_last(shape, results[0].shape):
+            raise ValueError(f"{what} gives {tuple(results[0].shape)}, channels last; a block follows (B, C, H, W)")
         found[path] = results[0].shape
     return {path: tuple(shape) for path, shape in found.items()}
 
 
-def _run(module: nn.Module, shape: Sequence[int], again: Callable[[], Any], picture: Tensor | None = None) -> Any:
-    """Runs a module once in evaluation, without numbers where it can do without."""
-    modes = [(part, part.training) for part in module.modules()]
-    tensors = dict(_tensors(module))
-    held = next((value for value in tensors.values() if value.is_floating_point()), torch.empty(0))
-    module.eval()
+def _channels_last(picture: Sequence[int], maps: Sequence[int]) -> bool:
+    """Whether it is the two dimensions after the batch, and not the last two, that have the picture's proportions."""
+
+    def proportioned(height: int, width: int) -> bool:
+        return height * picture[-1] == width * picture[-2]
+
+    return proportioned(*maps[1:3]) and not proportioned(*maps[2:4])
+
+
+def _run(
+    module: nn.Module,
+    shape: Sequence[int],
+    watch: Callable[[nn.Module], Any] = lambda probe: None,
+    picture: Tensor | None = None,
+) -> Any:
+    """Runs a module once in evaluation, without numbers where it can do without; `watch` gets the copy that runs."""
+    tensors = (value for _, value in named_tensors(module))
+    held = next((value for value in tensors if value.is_floating_point()), torch.empty(0))
     try:
-        with torch.no_grad():
-            try:
-                shadow = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
-                nothing = torch.empty(*shape, dtype=held.dtype, device="meta")
-                return functional_call(module, shadow, (nothing,), tie_weights=False)
-            except Exception:
-                again()
-            if picture is None:
-                picture = torch.zeros(*shape, dtype=held.dtype, device=held.device)
-            return module(picture)
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Each under one name for every module that holds it: under two it would be swapped twice, and not come back."""
-    for path, part in module.named_modules():
-        for name, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
-            yield f"{path}.{name}" if path else name, value
+        watch(probe := throwaway(module))
+        return run_without_numbers(probe, torch.empty(*shape, dtype=held.dtype, device="meta"))
+    except Exception:
+        watch(probe := throwaway(module))  # the first may have kept something without numbers
+    if picture is None:
+        picture = torch.zeros(*shape, dtype=held.dtype, device=held.device)
+    with torch.no_grad():
+        return probe(picture)
 
 
 def _fitting(
@@ -203,7 +206,7 @@ def _fitting(
     name = block if isinstance(block, str) else type(made).__name__
     where = f"{name} does not fit after {path} ({type(module).__name__}), which gives {shape}"
     try:
-        result = _run(made, shape, lambda: None)
+        result = _run(made, shape)
     except Exception as error:
         raise ValueError(f"{where}: {error}") from error
     if not isinstance(result, Tensor) or tuple(result.shape) != shape:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from types import MethodType, TracebackType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from foveal.blocks.slim import narrow_channels
+from foveal.blocks.without_numbers import run_without_numbers, throwaway
 from foveal.convert import (  # noqa: F401 - their rules register
     attention_steps,
     channels,
@@ -242,39 +241,24 @@ def _drop_pictures(module: Any, x: Tensor) -> Tensor:
 
 def _refuse_unsupported(made: Foveated) -> None:
     """Runs the network once without numbers, on four windows, so that what it cannot do is told at once."""
-    network, modes = made.network, [(module, module.training) for module in made.network.modules()]
-    shadow = {name: torch.empty_like(value, device="meta") for name, value in _tensors(network)}
-    planes = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
-    made.eval()
-    try:
-        for size in _PROBE:
-            layout = Layout.windows(picture=(2 * size, 2 * size), size=size, windows=_PROBE[size])
-            pixels = torch.empty(layout.num_windows, planes, size, size, device="meta")
-            try:
-                with torch.no_grad():
-                    functional_call(network, shadow, (made._maps(pixels, layout),), tie_weights=False)
-            except Unfit:
-                continue
-            except Refused as error:
-                raise _unsupported(network, error) from error
-            except Exception:
-                continue
-            return
-    finally:
-        for module, training in modes:  # each its own: frozen norms stay so
-            module.training = training
-        made.training = network.training
+    planes = next((m.in_channels for m in made.network.modules() if isinstance(m, nn.Conv2d)), 3)
+    for size in _PROBE:
+        layout = Layout.windows(picture=(2 * size, 2 * size), size=size, windows=_PROBE[size])
+        pixels = torch.empty(layout.num_windows, planes, size, size, device="meta")
+        probe = throwaway(made.network)
+        try:
+            run_without_numbers(probe, made._maps(pixels, layout))
+        except Unfit:
+            continue
+        except Refused as error:
+            raise _unsupported(probe, error) from error
+        except Exception:
+            continue
+        return
 
 
 # Cells a side: what networks of a fixed size mostly want, and smaller.
 _PROBE = {size: [(0, 0, 0), (0, 0, size), (0, size, 0), (1, 0, 0)] for size in (64, 224, 256, 96)}
-
-
-def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Each under one name for every module that holds it: under two it would be swapped twice, and not come back."""
-    for path, part in network.named_modules():
-        for name, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
-            yield f"{path}.{name}" if path else name, value
 
 
 def _unsupported(network: nn.Module, error: Refused) -> UnsupportedModule:

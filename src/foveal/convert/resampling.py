@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.convert.sliding import bordered
-from foveal.convert.window_maps import NO_RIM, POOLED, Kind, Refused, WindowMaps, bare, parameters, plainly, rule, wrap
+from foveal.convert.window_maps import (
+    NO_RIM,
+    POOLED,
+    Kind,
+    Refused,
+    Unfit,
+    WindowMaps,
+    bare,
+    parameters,
+    plainly,
+    rule,
+    wrap,
+)
 
 _REACH = {"nearest": 0, "bilinear": 1, "bicubic": 2}
 """Cells on either side that a cell reads when it is enlarged."""
@@ -18,6 +31,16 @@ _REACH = {"nearest": 0, "bilinear": 1, "bicubic": 2}
 def _interpolate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = parameters("input size scale_factor mode align_corners recompute_scale_factor antialias", args, kwargs)
     x, factor, mode = given["input"], given.get("scale_factor"), given.get("mode", "nearest")
+    size = given.get("size")
+    if isinstance(size, torch.Size):  # other maps' own, so in a window's cells; what is typed is the picture's
+        one, pooled = x._look.layout.num_windows == 1, x._kind == POOLED and tuple(x.shape[-2:]) == (1, 1)
+        if not pooled:
+            _refuse_unplain(x)
+        if one:
+            return wrap(plainly(func, *args, **kwargs), x._look, Kind((2, 3)))
+        if pooled:
+            return wrap(bare(x).expand(-1, -1, *size), x._look, Kind((2, 3)))
+        factor, given["size"] = _times(x, size), None
     if x._kind == POOLED:
         raise Refused("interpolate() of what has been pooled already")
     factors = tuple(factor) if isinstance(factor, tuple | list) else (factor or 0.5,)
@@ -34,6 +57,14 @@ def _interpolate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         _refuse_unplain(x)
         return wrap(plainly(func, *args, **kwargs), x._look, Kind(x._kind.space))
     return enlarged(x, int(factors[0]), mode)
+
+
+def _times(x: WindowMaps, size: torch.Size) -> int:
+    """How many times the cells of the maps a window of that size has."""
+    cells = x.shape[-1]
+    if len(set(size)) > 1 or size[0] % cells:
+        raise Unfit(f"interpolate() of windows of {cells} x {cells} cells to {tuple(size)}, which is no whole factor")
+    return int(size[0]) // int(cells)
 
 
 def enlarged(x: WindowMaps, factor: int, mode: str) -> WindowMaps:
