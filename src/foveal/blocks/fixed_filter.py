@@ -40,7 +40,12 @@ class FixedFilter(nn.Module):
         """Correlates every channel with every kernel: (B, C, H, W) and (M, h, w) -> (B, C * M, H, W).
 
         An even side reaches one cell further down or right than up or left, as in `scipy.ndimage.convolve`.
+
+        Raises:
+            ValueError: for maps of whole numbers, to which fractions in kernels would be rounded away.
         """
+        if not x.dtype.is_floating_point:
+            raise ValueError(f"maps of {x.dtype}: expected floats, x.float() / 255")
         tall, wide = kernels.shape[1:]
         padded = _bordered(x, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2), self.border)
         channels = x.shape[1]
