@@ -75,6 +75,21 @@ def test_flat_pictures_are_black_or_mid_grey():
     assert (drawn.full, np.unique(np.asarray(drawn.image)).tolist()) == (0, [128])
 
 
+@pytest.mark.parametrize("kind", ["sobel", "laplacian_of_gaussian", "difference_of_gaussians"])
+@pytest.mark.parametrize("value", [128, 200, 77])
+def test_the_rounding_of_flat_pictures_is_not_drawn(kind, value):
+    drawn = filter_picture(np.full((40, 50, 3), value, np.uint8), named_filter(kind))
+    assert drawn.full == 0
+    assert np.unique(np.asarray(drawn.image)).tolist() == [128 if drawn.signed else 0]
+
+
+def test_the_weakest_edge_of_8_bits_is_drawn():
+    edge = np.full((40, 50, 3), 128, np.uint8)
+    edge[:, 25:] = 129
+    for kind in ("sobel", "laplacian_of_gaussian", "difference_of_gaussians"):
+        assert np.asarray(filter_picture(edge, named_filter(kind)).image).max() == 255
+
+
 def test_white_may_be_given_so_that_pictures_can_be_compared():
     weak = photo() // 4
     made = named_filter("sobel")

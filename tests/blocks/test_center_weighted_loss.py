@@ -88,6 +88,22 @@ def test_places_that_do_not_count_change_nothing_not_even_where_they_are_not_fin
     torch.testing.assert_close(block(torch.ones(2, 6, 6), mask), torch.tensor([1.0, 0.0]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_picture_of_which_nothing_counts_and_a_batch_of_none_give_0(dtype):
+    losses = torch.rand(2, 6, 6).to(dtype)
+    for block in (create_block("center_weighted_loss"), create_block("center_weighted_loss", floor=0.0, sigma=0.1)):
+        found = block(losses, torch.zeros(2, 6, 6, dtype=torch.bool))
+        assert (found.item(), found.dtype) == (0, dtype)
+        assert block(losses[:0]).item() == 0
+
+
+def test_tiny_weights_count_as_large_ones_where_they_are_all_there_is():
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[0, 0, 0] = True
+    block = create_block("center_weighted_loss", sigma=0.15, floor=0.0)
+    assert block(torch.ones(1, 32, 32), mask).item() == 1
+
+
 def test_losses_of_a_glimpse_are_weighed_around_its_fixation_and_by_area():
     picture = torch.rand(1, 1, 64, 64)
     glimpse = Retina(16, levels=3)(picture, fixation=(0.2, 0.6))

@@ -107,6 +107,28 @@ def test_half_precision_is_worked_out_in_single():
     torch.testing.assert_close(found, create_block("contrastive_loss")(pictures, texts), rtol=0.05, atol=0.05)
 
 
+def test_autocast_does_not_round_the_products():
+    pictures, texts = embeddings(dtype=torch.float32)
+    block = create_block("contrastive_loss", temperature=0.01)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = block(pictures, texts)
+    assert torch.equal(found, block(pictures, texts))
+
+
+@pytest.mark.parametrize("start", [-math.log(0.01), 6.0])
+def test_the_temperature_is_learned_from_its_least_on(start):
+    torch.manual_seed(0)
+    block = create_block("contrastive_loss", temperature=0.01)
+    block.log_sharpness.data.fill_(start)
+    tuned = torch.optim.Adam(block.parameters(), 0.1)
+    for _ in range(40):  # no text is that of its picture: a sharp loss is a large one
+        tuned.zero_grad()
+        block(*embeddings(dtype=torch.float32)).backward()
+        assert block.log_sharpness.grad > 0
+        tuned.step()
+    assert block.temperature > 0.02
+
+
 @pytest.mark.parametrize("temperature", [0, -1, 0.001, math.inf, math.nan])
 def test_impossible_temperatures_are_refused(temperature):
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):

@@ -252,3 +252,23 @@ def test_the_impossible_is_refused():
     network.forward = lambda x: network.deform(network.stem(x), torch.zeros(4, 18, 1, 1))
     with pytest.raises(UnsupportedModule, match="must all be maps of windows"):
         foveate(network)
+
+
+@pytest.mark.parametrize("name", ["deformable_conv", "center_deformable_conv"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_bfloat16_and_autocast_sample_in_what_the_operator_knows(name, version):
+    torch.manual_seed(0)
+    block = create_block(name, channels=4, version=version).eval()
+    nn.init.normal_(block.offsets.weight, std=0.1)
+    x, glimpse = torch.rand(2, 4, 16, 16), Retina(8, levels=2)(torch.rand(1, 4, 16, 16))
+    with torch.no_grad():
+        for given, call in ((x, block), (glimpse, foveate(block))):
+            wanted = call(given)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                torch.testing.assert_close(call(given), wanted, rtol=0.05, atol=0.05)
+        rough = copy.deepcopy(block).bfloat16()
+        found = rough(x.bfloat16())
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), block(x), rtol=0.05, atol=0.05)
+        halved = Retina(8, levels=2)(torch.rand(1, 4, 16, 16).bfloat16())
+        assert foveate(rough)(halved).dtype == torch.bfloat16

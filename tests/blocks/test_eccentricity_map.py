@@ -53,6 +53,20 @@ def test_windows_have_their_own_places_eccentricity_around_the_glimpse_s_fixatio
     torch.testing.assert_close(seen, glimpse.layout.eccentricity(16) / 32)
 
 
+@pytest.mark.parametrize("step", [eccentricity_map, lambda x, *more: center_weights(x, 0.5, 0.25, *more)])
+def test_a_glimpse_refuses_a_fixation_beside_its_own(step):
+    glimpse = Retina(16, levels=3)(torch.rand(1, 3, 64, 64))
+    foveate(Step(step))(glimpse)
+    with pytest.raises(UnsupportedModule, match="a glimpse has its own, in its layout"):
+        foveate(Step(lambda x: step(x, torch.tensor([0.5, 0.5]))))(glimpse)
+
+
+def test_eccentricity_in_half_precision_is_that_of_single_rounded():
+    x = torch.zeros(1, 1, 5, 3000)
+    assert torch.equal(eccentricity_map(x.half()), eccentricity_map(x).half())
+    assert torch.equal(center_weights(x.half(), 0.1, 0.3), center_weights(x, 0.1, 0.3).half())
+
+
 def test_weights_fall_from_one_to_the_floor():
     weights = center_weights(torch.zeros(1, 1, 101, 101), 0.1, 0.3)
     assert weights[0, 0, 50, 50] == 1

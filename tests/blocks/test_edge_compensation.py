@@ -64,8 +64,18 @@ def test_the_lost_detail_is_what_a_coarser_map_does_not_show(side):
     height, width = side
     even = F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")  # the mean of an edge cell is that of its copies
     coarse = F.avg_pool2d(even, 2)
-    shown = F.interpolate(coarse, size=side, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(block.lost(x), x - shown)
+    shown = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(block.lost(x), x - shown[..., :height, :width])
+
+
+@pytest.mark.parametrize("case", CASES, ids=["2", "4"])
+@pytest.mark.parametrize("side", [32, 33, 35, 37])
+def test_a_ramp_loses_nothing_inside(case, side):
+    block, factor = case.make(), case.options.get("factor", 2)
+    ramp = torch.arange(side, dtype=torch.float32) / side
+    lost = block.lost((ramp[:, None] + 2 * ramp).expand(1, 4, side, side))
+    inside = slice(factor, side - 2 * factor)  # the last block may be smaller, its mean not that of its middle
+    assert lost[..., inside, inside].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(

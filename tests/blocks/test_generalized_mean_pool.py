@@ -68,6 +68,18 @@ def test_on_glimpses_a_cell_weighs_what_it_alone_stands_for():
     torch.testing.assert_close(foveate(block)(glimpse), expected)
 
 
+@pytest.mark.parametrize(("p", "dtype"), [(8.0, torch.float32), (3.0, torch.float16), (3.0, torch.bfloat16)])
+def test_gradients_are_finite_for_a_channel_of_nothing_and_for_large_values(p, dtype):
+    x = torch.stack([torch.zeros(4, 4), torch.rand(4, 4), 200 * torch.rand(4, 4)])[None].to(dtype).requires_grad_()
+    block = create_block("generalized_mean_pool", channels=3, p=p).to(dtype)
+    result = block(x)
+    result.sum().backward()
+    for value in (result, x.grad, block.p.grad):
+        assert value.isfinite().all()
+    exact = create_block("generalized_mean_pool", channels=3, p=p).double()(x.detach().double())
+    torch.testing.assert_close(result.double(), exact, rtol=4 * torch.finfo(dtype).eps, atol=1e-7)
+
+
 def test_the_power_is_learned():
     torch.manual_seed(0)
     block = create_block("generalized_mean_pool", channels=4)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
@@ -84,6 +86,15 @@ def test_parameters_are_as_documented_and_keys_are_those_of_the_projection():
     block = create_block("graph_conv", channels=6, out_channels=10, adjacency=grid(3, 3, 4))
     assert sum(parameter.numel() for parameter in block.parameters()) == 6 * 10 + 10
     assert list(block.state_dict()) == ["project.weight", "project.bias"]
+
+
+def test_a_given_graph_is_as_precise_as_the_maps():
+    adjacency = grid(4, 5, 4).double() / 3
+    block = create_block("graph_conv", channels=2, adjacency=adjacency).half().double()
+    looped = adjacency + torch.eye(20)
+    scale = looped.sum(1).rsqrt().diag()
+    assert (block.adjacency - scale @ looped @ scale).abs().max() < 1e-15
+    assert copy.deepcopy(block).float().adjacency.dtype == torch.float64
 
 
 def test_the_impossible_is_refused():

@@ -72,6 +72,21 @@ def test_what_shrinks_is_averaged_and_not_picked():
     assert torch.equal(create_block("random_center_crop", size=8).eval()(x), wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_cropped_in_single(dtype):
+    x = torch.rand(2, 3, 30, 40)
+    crop = create_block("random_center_crop", size=8).eval()
+    found = crop(x.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), crop(x), rtol=0, atol=2 * torch.finfo(dtype).eps)
+
+
+def test_a_batch_of_no_pictures_gives_one():
+    for training in (True, False):
+        crop = create_block("random_center_crop", size=8).train(training)
+        assert crop(torch.rand(0, 3, 30, 40)).shape == (0, 3, 8, 8)
+
+
 def test_gradients_reach_the_pixels_of_the_crop_alone():
     x = torch.rand(1, 1, 16, 16, dtype=torch.float64, requires_grad=True)
     crop = create_block("random_center_crop", size=4, scale=(0.5, 0.5)).eval()

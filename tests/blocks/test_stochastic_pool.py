@@ -117,6 +117,15 @@ def test_windows_of_a_tiling_draw_from_the_cells_that_the_dense_block_draws_from
     assert (columns[:, 8] == 15).any(), "some from the window beside"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_expectation_of_large_activations_is_finite_in_half_precision(dtype):
+    x = 300 + 100 * torch.rand(1, 2, 4, 4)
+    block = create_block("stochastic_pool", channels=2).eval()
+    found = block(x.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), block(x), rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
 def test_it_has_no_parameters_and_nothing_to_save():
     block = create_block("stochastic_pool", channels=4)
     assert not list(block.parameters())

@@ -119,6 +119,14 @@ def test_a_bad_picture_and_one_that_is_too_small_are_one_line_and_write_nothing(
     assert not (tmp_path / "out.png").exists()
 
 
+def test_a_flat_picture_has_nothing_that_stands_out(foveal_says, tmp_path):
+    Image.new("RGB", (20, 20), (200, 200, 200)).save("flat.png")
+    code, out, _ = foveal_says("filter", "flat.png", "--kind", "sobel", "-o", "out.png")
+    assert code == 0
+    assert out.endswith("\n  nothing stands out\n")
+    assert Image.open(tmp_path / "out.png").getextrema() == ((0, 0),) * 3
+
+
 def test_the_help_explains_the_mapping_and_the_first_page_names_the_command(foveal_says):
     code, out, _ = foveal_says("filter", "--help")
     assert code == 0

@@ -20,6 +20,9 @@ LUMA = (0.299, 0.587, 0.114)
 STRONGEST = 0.005
 """The part of all values that may be drawn like the strongest: one bright speck must not leave all edges dark."""
 
+ROUNDING = 1e-6
+"""What sums of single precision leave where a picture is flat; the weakest edge of 8 bits is a hundred times that."""
+
 
 @dataclass(frozen=True)
 class Filtered:
@@ -27,8 +30,8 @@ class Filtered:
 
     Args:
         image: of the picture's size.
-        full: the value that is drawn white, for a picture of values from 0 to 1; None where values are drawn as they
-            are.
+        full: the value that is drawn white, for a picture of values from 0 to 1; 0 where nothing stands out; None
+            where values are drawn as they are.
         signed: whether 0 is drawn mid-grey, and -full black.
     """
 
@@ -109,9 +112,10 @@ def filter_picture(
 
 
 def _strong(x: Tensor) -> float:
-    """The value that hardly any pass; the largest, where most are 0."""
+    """The value that hardly any pass; the largest, where most are 0; 0 where all are no more than rounding leaves."""
     value = float(x.flatten().kthvalue(math.ceil(x.numel() * (1 - STRONGEST))).values)
-    return value if value > 0 else float(x.max())
+    value = value if value > ROUNDING else float(x.max())
+    return value if value > ROUNDING else 0.0
 
 
 def _image(x: Tensor) -> Image.Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from foveal.blocks.eccentricity_map import center_weights, refuse_impossible_weights
@@ -60,10 +61,12 @@ class CenterWeightedLoss(nn.Module):
         Args:
             losses: (B, H, W) or (B, C, H, W), one at each place.
             mask: (B, H, W) or (B, 1, H, W), True where a place counts; all do by default. A picture of which none
-                counts gives 0.
+                counts gives 0, and so does a batch of no pictures.
             fixation: (B, 2) or (2,), (y, x) relative to the picture; the centre by default. Glimpses know theirs.
         """
         losses, mask = _with_channels(losses), None if mask is None else _with_channels(mask)
+        dtype = losses.dtype
+        losses = losses.to(torch.promote_types(dtype, torch.float32))
         weights = center_weights(losses, self.sigma, self.floor, fixation)
         if mask is not None:
             if mask.shape != (len(losses), 1, *losses.shape[2:]):
@@ -72,14 +75,18 @@ class CenterWeightedLoss(nn.Module):
                 )
             weights = weights * mask.to(losses.dtype)
             losses = losses.masked_fill(~mask.bool(), 0)  # also where they are not finite
+        weights = weights / _above_zero(weights.amax((2, 3)))[:, :, None, None]  # far from the fixation all are tiny
         total = (losses * weights).mean((2, 3)).mean(1)
-        share = weights.mean((2, 3)).mean(1)
-        each = total / (share if mask is None else share.clamp(min=1e-12))
-        return each.mean() if self.reduction == "mean" else each
+        each = (total / _above_zero(weights.mean((2, 3)).mean(1))).to(dtype)
+        return each.sum() / max(1, len(each)) if self.reduction == "mean" else each
 
     def extra_repr(self) -> str:
         """What stands in its printed form."""
         return f"sigma={self.sigma}, floor={self.floor}, reduction={self.reduction!r}"
+
+
+def _above_zero(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, torch.ones_like(x))
 
 
 def _with_channels(x: Tensor) -> Tensor:

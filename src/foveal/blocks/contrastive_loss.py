@@ -6,6 +6,7 @@ After CLIP (Radford et al. 2021).
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,12 @@ class ContrastiveLoss(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """As it is now, a scalar."""
-        return torch.exp(-self.log_sharpness.clamp(max=self.most))
+        return 1 / self._sharpness()
+
+    def _sharpness(self) -> Tensor:
+        # Straight through: with the gradient of a clamp one that has passed the most would never come back.
+        known = self.log_sharpness
+        return torch.exp(known + (known.clamp(max=self.most) - known).detach())
 
     def forward(self, pictures: Tensor, texts: Tensor) -> Tensor:
         """The loss of a batch of pairs, row by row; the embeddings need not have unit length."""
@@ -63,10 +69,13 @@ class ContrastiveLoss(nn.Module):
             )
         if pictures.dtype in (torch.float16, torch.bfloat16):  # whose sharpened products would be all alike
             pictures, texts = pictures.float(), texts.float()
-        products = F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).to(pictures.dtype).T
-        logits = products * self.log_sharpness.clamp(max=self.most).exp()
-        own = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        kind = pictures.device.type
+        known = torch.amp.is_autocast_available(kind)
+        with torch.autocast(kind, enabled=False) if known else nullcontext():
+            products = F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).to(pictures.dtype).T
+            logits = products * self._sharpness()
+            own = torch.arange(len(logits), device=logits.device)
+            return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
     def extra_repr(self) -> str:
         """What stands in its printed form."""

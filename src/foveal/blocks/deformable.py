@@ -87,8 +87,8 @@ class DeformableConv(nn.Module):
         """(B, C, H, W) -> (B, C_out, H / stride, W / stride)."""
         read = self.offsets(x)
         if self.version == 1:
-            return self.conv(x, read)
-        return self.conv(x, read[:, : 2 * self.taps], read[:, 2 * self.taps :].sigmoid())
+            return _deformed(self.conv, x, read, None)
+        return _deformed(self.conv, x, read[:, : 2 * self.taps], read[:, 2 * self.taps :].sigmoid())
 
 
 class CenterDeformConv(DeformableConv):
@@ -173,8 +173,28 @@ class CenterDeformConv(DeformableConv):
 @across_windows
 def deform_within(x: Tensor, offset: Tensor, mask: Tensor | None, conv: Any, reach: float) -> Tensor:
     """A deformable convolution whose taps stay within `reach` cells of the square of its kernel."""
-    result: Tensor = conv(x, offset, mask)
-    return result
+    return _deformed(conv, x, offset, mask)
+
+
+def working_dtype(weight: Tensor) -> torch.dtype:
+    """What the sampling is computed in: all of it in the dtype of the kernel, but for bfloat16 on a CPU."""
+    rough = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+    return torch.float32 if rough else weight.dtype
+
+
+def _deformed(conv: Any, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+    dtype = working_dtype(conv.weight)
+    given = [None if part is None else part.to(dtype) for part in (x, offset, mask)]
+    if dtype == conv.weight.dtype:
+        result: Tensor = conv(*given)
+    else:
+        from torchvision.ops import deform_conv2d
+
+        maps, moved, weighed = given
+        bias = None if conv.bias is None else conv.bias.to(dtype)
+        shape = (conv.stride, conv.padding, conv.dilation)
+        result = deform_conv2d(maps, moved, conv.weight.to(dtype), bias, *shape, weighed)
+    return result.to(x.dtype)
 
 
 @across_windows

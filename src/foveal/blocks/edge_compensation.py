@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.blocks.registry import Block
-from foveal.blocks.resized_like import resized_like
 
 
 class EdgeCompensation(nn.Module):
@@ -68,7 +67,10 @@ class EdgeCompensation(nn.Module):
         """(B, C, H, W) -> the same shape: what a map coarser by `factor` does not show."""
         # Sides that the factor does not divide end in smaller blocks.
         coarse = F.avg_pool2d(x, self.factor, ceil_mode=True, count_include_pad=False)
-        return x - resized_like(coarse, x)
+        shown = F.interpolate(coarse, scale_factor=self.factor, mode="bilinear")
+        if shown.shape != x.shape:  # cut and not stretched, so that every cell stays at its place
+            shown = shown[..., : x.shape[-2], : x.shape[-1]]
+        return x - shown
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""

@@ -6,15 +6,17 @@ import math
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from foveal.blocks.exact_buffers import ExactBuffers
 
 Border = Literal["reflect", "replicate", "zeros", "circular"]
 """What lies beside the picture: its mirror image without repeating the edge, the edge cells, nothing, the other side.
 scipy.ndimage calls them "mirror", "nearest", "constant" and "wrap"."""
 
 
-class FixedFilter(nn.Module):
+class FixedFilter(ExactBuffers):
     """A filter without parameters, for maps (B, C, H, W) of any C; its kernels are no part of state dicts.
 
     Args:
@@ -32,19 +34,20 @@ class FixedFilter(nn.Module):
             raise ValueError(f"border is {border!r}; expected one of {', '.join(get_args(Border))}")
         self.border, self.result = border, result
 
-    def keep(self, name: str, kernel: Tensor) -> None:
-        """Keeps a kernel, so that it follows the module to its device."""
-        self.register_buffer(name, kernel.to(torch.get_default_dtype()), persistent=False)
-
     def slide(self, x: Tensor, kernels: Tensor) -> Tensor:
         """Correlates every channel with every kernel: (B, C, H, W) and (M, h, w) -> (B, C * M, H, W).
 
         An even side reaches one cell further down or right than up or left, as in `scipy.ndimage.convolve`.
+
+        Raises:
+            ValueError: for maps of whole numbers, to which fractions in kernels would be rounded away.
         """
+        if not x.dtype.is_floating_point:
+            raise ValueError(f"maps of {x.dtype}: expected floats, x.float() / 255")
         tall, wide = kernels.shape[1:]
         padded = _bordered(x, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2), self.border)
         channels = x.shape[1]
-        weight = kernels.to(device=x.device, dtype=x.dtype)[:, None].repeat(channels, 1, 1, 1)
+        weight = kernels.to(x.dtype).to(x.device)[:, None].repeat(channels, 1, 1, 1)
         return F.conv2d(padded, weight, groups=channels)
 
     def slide_along_both(self, x: Tensor, down: Tensor, across: Tensor) -> Tensor:

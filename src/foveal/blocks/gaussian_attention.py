@@ -12,39 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.blocks.across_windows import across_windows
+from foveal.blocks.eccentricity_map import layout_eccentricity, squared_eccentricity, weights_at
 from foveal.blocks.gate import Gate
 from foveal.blocks.registry import Block
 from foveal.layout import Layout
-
-
-@across_windows
-def squared_eccentricity(x: Tensor, center: Tensor | None) -> Tensor:
-    """(1, 1, H, W): squared distance of every cell from a place, in units of half the longer side.
-
-    Args:
-        x: (B, C, H, W), maps of whole pictures.
-        center: (2,), the place (y, x) relative to the picture; None for the fixation, which is the middle of maps
-            that know of none.
-    """
-    height, width = x.shape[2:]
-    dtype = torch.float32 if center is None else center.dtype
-    half = max(height, width) / 2
-    above, beside = (0.5, 0.5) if center is None else (center[0], center[1])
-    rows = torch.arange(height, device=x.device, dtype=dtype) + 0.5 - above * height
-    columns = torch.arange(width, device=x.device, dtype=dtype) + 0.5 - beside * width
-    return ((rows / half).square()[:, None] + (columns / half).square())[None, None]
-
-
-def layout_eccentricity(layout: Layout, n: int, center: Tensor | None) -> Tensor:
-    """(B, K, n, n): `squared_eccentricity` of the cells of windows, float32 or the dtype of `center`."""
-    half = layout.pictures.amax(1).float() / 2
-    if center is None:
-        return (layout.eccentricity(n) / half[:, None, None, None]).square()
-    # Both before the subtraction in units of half the longer side: far places in pixels pass what a float32 holds.
-    half = half.double()[:, None, None, None, None]
-    places, sides = layout.cell_places(n) / half, layout.pictures[:, None, None, None] / half
-    return (places.to(center) - center * sides.to(center)).square().sum(-1)
 
 
 class GaussianSpatialAttention(Gate):
@@ -101,19 +72,15 @@ class GaussianSpatialAttention(Gate):
 
     def weights(self, layout: Layout, n: int) -> Tensor:
         """(B, K, n, n) float32, each in (floor, 1]."""
-        return self._falling(layout_eccentricity(layout, n, self._place()).to(self.raw_sigma.device))
-
-    def _place(self) -> Tensor | None:
-        return None if self.center is None else self.center.to(_precise(self.center))
-
-    def _falling(self, squares: Tensor) -> Tensor:
-        return self.floor + (1 - self.floor) * torch.exp(-squares / (2 * self.sigma.square()))
+        place = None if self.center is None else self.center.to(_precise(self.center)).view(1, 2)
+        squares = layout_eccentricity(layout, n, place).to(self.raw_sigma.device)
+        return weights_at(squares, self.sigma, self.floor)
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
         """(B, C, H, W), or windows (B * K, C, n, n) with their layout -> the same shape."""
         if layout is None:
-            squares = squared_eccentricity(x, self._place()).to(_precise(self.raw_sigma))
-            return self.blended(x, x * self._falling(squares).to(x.dtype))
+            falling = weights_at(squared_eccentricity(x, self.center), self.sigma, self.floor)
+            return self.blended(x, x * falling.to(x.dtype))
         weights = self.weights(layout, x.shape[-1])
         if len(layout) * layout.num_windows != x.shape[0]:
             weights = weights.expand(x.shape[0] // layout.num_windows, -1, -1, -1)

@@ -22,7 +22,7 @@ class GeneralizedMeanPool(nn.Module):
     Parameters: `1`; per channel `C`.
 
     Use it for retrieval and fine-grained classes, in place of a global mean, after a ReLU.
-    Not for maps whose negative values matter: all below eps count as eps; nor in half precision with a large p.
+    Not for maps whose negative values matter: all below eps count as eps.
 
     Args:
         channels: C.
@@ -49,7 +49,11 @@ class GeneralizedMeanPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C)."""
-        return x.clamp(min=self.eps).pow(self.p[:, None, None]).mean((2, 3)).pow(1 / self.p)
+        x = x.clamp(min=self.eps)
+        # Over the largest no power leaves the range of numbers, and a channel of eps alone has a gradient. The result
+        # does not depend on what is divided by, so no gradient goes through it.
+        top = x.amax((2, 3)).detach()
+        return (x / top[:, :, None, None]).pow(self.p[:, None, None]).mean((2, 3)).pow(1 / self.p) * top
 
     def extra_repr(self) -> str:
         """What stands in its printed form."""

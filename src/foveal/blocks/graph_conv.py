@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.blocks.across_windows import across_windows
+from foveal.blocks.exact_buffers import ExactBuffers
 from foveal.blocks.registry import Block
 
 
-class GraphConv(nn.Module):
+class GraphConv(ExactBuffers):
     """Graph convolution: `Y = D^-1/2 (A + I) D^-1/2 X W + b`, cells as nodes, `D` the row sums of `A + I`.
 
     Semi-Supervised Classification with Graph Convolutional Networks, Kipf and Welling 2017. On a feature grid each cell
@@ -54,8 +55,10 @@ class GraphConv(nn.Module):
         if neighbours not in (4, 8):
             raise ValueError(f"neighbours is {neighbours}; expected 4 or 8")
         self.project = nn.Conv2d(channels, channels if out_channels is None else out_channels, 1, bias=bias)
-        shared = None if adjacency is None else _normalised(adjacency)
-        self.register_buffer("adjacency", shared, persistent=False)
+        if adjacency is None:
+            self.adjacency = None
+        else:
+            self.keep("adjacency", _normalised(adjacency))
         kernel = torch.ones(1, 1, 3, 3)
         if neighbours == 4:
             kernel[..., ::2, ::2] = 0
@@ -91,7 +94,7 @@ def _normalised(adjacency: Tensor) -> Tensor:
         raise ValueError("adjacency must be finite, not negative, and symmetric; A + A.T makes it so")
     looped = given + torch.eye(len(given), dtype=given.dtype, device=given.device)
     scale = looped.sum(1).rsqrt()
-    return (scale[:, None] * looped * scale).to(torch.get_default_dtype())
+    return scale[:, None] * looped * scale
 
 
 BLOCKS = (Block("graph_conv", GraphConv),)

@@ -80,11 +80,12 @@ class RandomCenterCrop(nn.Module):
 
     def forward(self, x: Tensor, *, fixation: Tensor | None = None) -> Tensor:
         """(B, C, H, W) floats -> (B, C, size, size), bilinear, antialiased where it shrinks."""
-        crops = []
+        crops = [x.new_empty(0, x.shape[1], self.size, self.size)] if x.ndim == 4 and not len(x) else []
         for picture, (top, left, height, width) in zip(x, self.boxes(x, fixation=fixation).tolist(), strict=True):
             crop = picture[None, :, top : top + height, left : left + width]
             if (height, width) != (self.size, self.size):
-                crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
+                precise = crop.to(torch.promote_types(x.dtype, torch.float32))  # antialiasing knows no half precision
+                crop = F.interpolate(precise, (self.size, self.size), mode="bilinear", antialias=True).to(x.dtype)
             crops.append(crop)
         return torch.cat(crops)
 

@@ -58,9 +58,10 @@ class StochasticPool2d(nn.Module):
         return self._drawn(strength) if self.training else self._expected(strength)
 
     def _expected(self, strength: Tensor) -> Tensor:
-        window = (self.kernel_size, self.stride, self.padding)
+        window, dtype = (self.kernel_size, self.stride, self.padding), strength.dtype
+        strength = strength.to(torch.promote_types(dtype, torch.float32))  # whose squares half precision does not hold
         whole, squares = F.avg_pool2d(strength, *window), F.avg_pool2d(strength.square(), *window)
-        return squares / whole.clamp(min=torch.finfo(strength.dtype).tiny)
+        return (squares / whole.clamp(min=torch.finfo(strength.dtype).tiny)).to(dtype)
 
     def _drawn(self, strength: Tensor) -> Tensor:
         channels, cells = strength.shape[1], self.kernel_size**2

@@ -120,6 +120,8 @@ def filter_(
         result.image.save(file, "PNG")
     width, height = result.image.size
     print(f"{one_line(out)}: {width} x {height}, {made}")
-    if result.full is not None:
+    if result.full == 0:
+        print("  nothing stands out")
+    elif result.full is not None:
         black = f"{-result.full:.4g}, mid-grey 0" if result.signed else "0"
         print(f"  white is {result.full:.4g}, black {black}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveal.blocks.channel_gating import once_each
 from foveal.blocks.coordinate_attention import weighed_by_lines
-from foveal.blocks.gaussian_attention import layout_eccentricity, squared_eccentricity
+from foveal.blocks.eccentricity_map import layout_eccentricity, place_of, squared_eccentricity
 from foveal.convert.pooling import dense_cells, fills, shares
 from foveal.convert.window_maps import (
     Refused,
@@ -36,12 +36,13 @@ def _once_each(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tens
 
 @rule(squared_eccentricity)
 def _squared_eccentricity(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    given = parameters("x center", args, kwargs)
-    x, center = given["x"], given["center"]
+    given = parameters("x place", args, kwargs)
+    x, place = given["x"], given.get("place")
     if not x._kind.space:
-        return once_a_picture(func, x, center)
+        return once_a_picture(func, x, place)
     _refuse_unready("eccentricity", x)
     layout = x._look.layout
+    center = None if place is None else place_of(place, bare(x), len(x) // layout.num_windows)
     if fills(layout) and (center is not None or _looks_at_the_middle(layout)):
         # One row, though each is a window: it is the same for every picture.
         return wrap(plainly(func, bare(x), center).expand(len(x), -1, -1, -1), x._look, x._kind)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.blocks.deformable import deform_within, mean_of_pictures
+from foveal.blocks.deformable import deform_within, mean_of_pictures, working_dtype
 from foveal.convert.extent import Step, after_step, reaches
 from foveal.convert.sliding import sealed
 from foveal.convert.window_maps import (
@@ -82,13 +82,15 @@ def _deform_within(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     x, offset, mask, conv, reach = args
     if x._look.layout.num_windows == 1:
         maps = [bare(part) if isinstance(part, WindowMaps) else part for part in (x, offset, mask)]
-        return wrap(conv(*maps), x._look, Kind((2, 3)))
-    operator = torch.ops.torchvision.deform_conv2d
-    bias = conv.weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias
-    filler = conv.weight.new_zeros(x.shape[0], 1) if mask is None else mask
+        return wrap(deform_within(*maps, conv, reach), x._look, Kind((2, 3)))
+    operator, dtype = torch.ops.torchvision.deform_conv2d, working_dtype(conv.weight)
+    weight = conv.weight.to(dtype)
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.to(dtype)
+    filler = weight.new_zeros(x.shape[0], 1) if mask is None else mask.to(dtype)
     taps = conv.kernel_size[0] * conv.kernel_size[1]
     sizes = (*conv.stride, *conv.padding, *conv.dilation, conv.groups, offset.shape[1] // (2 * taps), mask is not None)
-    return _deform_conv2d(operator, (x, conv.weight, offset, filler, bias, *sizes), {}, reach=reach)
+    given = (x.to(dtype), weight, offset.to(dtype), filler, bias)
+    return _deform_conv2d(operator, (*given, *sizes), {}, reach=reach).to(x.dtype)
 
 
 @rule(mean_of_pictures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveal.blocks.eccentricity_map import eccentricity_map
+from foveal.blocks.eccentricity_map import squared_eccentricity_around
 from foveal.blocks.resized_like import resized_like
 from foveal.convert.resampling import enlarged
 from foveal.convert.window_maps import (
@@ -39,16 +39,6 @@ def _resized_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     return enlarged(x, wanted // n, mode)
 
 
-@rule(eccentricity_map)
-def _eccentricity_map(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    given = parameters("x fixation", args, kwargs)
-    x = given["x"]
-    if given.get("fixation") is not None:
-        raise Refused("eccentricity_map() with a fixation: a glimpse has its own, in its layout")
-    if x._kind.space != (2, 3) or any(x._kind.rim):
-        raise Refused("eccentricity_map() of maps that are padded, or not (B, C, H, W)")
-    layout = x._look.layout
-    half = layout.pictures.amax(1).float() / 2
-    distance = layout.eccentricity(side_of(x)) / half[:, None, None, None]
-    rows = distance.expand(x.shape[0] // layout.num_windows, -1, -1, -1).flatten(0, 1)[:, None]
-    return wrap(rows.to(device=x.device, dtype=x.dtype), x._look, Kind((2, 3), cut=x._kind.cut))
+@rule(squared_eccentricity_around)
+def _squared_eccentricity_around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise Refused("eccentricity around a given fixation: a glimpse has its own, in its layout")
