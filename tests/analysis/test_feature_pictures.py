@@ -220,6 +220,25 @@ def test_a_layer_that_never_runs_or_gives_no_tensor_is_refused(x):
         watched(nn.Sequential(Named()), "0", x)
 
 
+def test_a_picture_that_the_network_does_not_take_is_refused_with_its_own_reason():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            assert x.shape[2] == 16, "height must be 16"
+            return self.inner(x)
+
+    network, x = Fixed(), torch.rand(1, 3, 12, 16)
+    network.train()
+    for asked in (lambda: watched(network, "inner", x), lambda: layers_with_maps(network, x)):
+        with pytest.raises(ValueError, match=r"the network does not take \(1, 3, 12, 16\): height must be 16"):
+            asked()
+    assert network.training
+    assert not network.inner._forward_hooks
+
+
 @pytest.mark.parametrize(
     ("shape", "picture", "maps"),
     [
