@@ -378,6 +378,19 @@ def test_of_many_channels_the_strongest_are_drawn_first_and_the_title_says_so(dr
     assert values == sorted(values, reverse=True)
 
 
+def test_all_maps_of_a_layer_are_coloured_by_the_scale_that_the_sheet_tells(drawn):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    nn.init.ones_(network[0].weight)
+    network[0].bias.data = torch.tensor([-50.0, 50.0])  # one map wholly below 0, one wholly above
+    draw_features(network, "0", torch.rand(3, 9, 9))
+    assert "blue below 0" in drawn["title"]
+    below, above = (np.asarray(tile.image).astype(int) for tile in drawn["tiles"][1:])
+    assert (below[..., 2] > below[..., 0]).all()
+    assert (above[..., 0] > above[..., 2]).all()
+    draw_features(network, "0", torch.rand(3, 9, 9), unit=1)
+    assert (np.asarray(drawn["tiles"][1].image)[..., 0] > 150).all()
+
+
 @pytest.mark.parametrize(("view", "signals"), [(None, 3), ("gradient", 1), ("guided", 1), ("deconv", 1), ("maps", 0)])
 def test_one_channel_is_shown_with_what_it_sees_enlarged_and_its_signals(drawn, view, signals):
     network, pixels = Small(), torch.rand(3, 40, 40)
