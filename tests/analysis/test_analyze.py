@@ -11,6 +11,7 @@ from torch import nn
 
 from foveal.analysis.analysis_text import totals
 from foveal.analysis.analyze import analyze, example_picture
+from foveal.analysis.chain_field import ChainStep, chain_fields
 
 
 def do(function, **held):
@@ -39,15 +40,26 @@ def test_layers_and_totals_of_a_chain():
 
 def test_fields_of_a_chain():
     first, _, third = analyze(chain(), 8).layers
-    assert (first.field.size, first.field.jump, first.field.start, first.field.padded) == ((1, 1), (1, 1), (0, 0), 0)
-    assert (third.field.size, third.field.jump, third.field.start) == ((3, 3), (2, 2), (0, 0))
+    assert (first.field.size, first.field.jump, first.field.start, first.field.padded) == (
+        (1, 1),
+        (1, 1),
+        (0.5, 0.5),
+        0,
+    )
+    assert (third.field.size, third.field.jump, third.field.start) == ((3, 3), (2, 2), (0.5, 0.5))
     assert third.field.padded == 7 / 16  # the first row and column reach out
     assert not third.field.whole
 
 
+def test_the_start_is_the_one_that_the_recurrence_of_chains_gives():
+    layers = analyze(nn.Sequential(nn.Conv2d(3, 2, 7, 2), nn.Conv2d(2, 2, 3, 2, 1)), 64).layers
+    wanted = chain_fields([ChainStep(7, 2), ChainStep(3, 2, 1)], 64)
+    assert [layer.field.start for layer in layers] == [(found.start, found.start) for found in wanted]
+
+
 def test_fields_of_uneven_steps():
     (layer,) = analyze(nn.Conv2d(3, 4, (2, 5), (3, 1), (0, 2)), (9, 12)).layers
-    assert (layer.field.size, layer.field.jump, layer.field.start) == ((2, 5), (3, 1), (0.5, 0))
+    assert (layer.field.size, layer.field.jump, layer.field.start) == ((2, 5), (3, 1), (1, 0.5))
 
 
 def test_a_field_is_whole_after_attention_or_a_global_pool_and_not_before():
@@ -80,7 +92,7 @@ def test_windows_of_a_picture_are_not_the_whole_of_it():
 def test_the_start_is_that_of_all_channels():
     network = do(lambda s, x: torch.cat([s.a(x), s.b(x)], 1), a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(3, 2, 5, padding=2))
     last = analyze(network, 9).layers[-1]
-    assert (last.field.size, last.field.start, last.field.padded) == ((5, 5), (0, 0), pytest.approx(1 - 25 / 81))
+    assert (last.field.size, last.field.start, last.field.padded) == ((5, 5), (0.5, 0.5), pytest.approx(1 - 25 / 81))
 
 
 def test_fields_of_channels_last_maps_are_those_of_their_places():

@@ -19,6 +19,7 @@ from foveal.analysis.explain.pooling import METHODS
 from foveal.analysis.explain.printing import WIDTH, show, wrapped
 from foveal.analysis.explain.topics import LANGUAGES, TOPICS, explain, topic_list
 from foveal.analysis.explain.written_numbers import decimal, grid, percent, short, whole
+from foveal.analysis.filter_picture import named_filter
 
 both = pytest.mark.parametrize("language", LANGUAGES)
 
@@ -29,7 +30,9 @@ class Terminal(io.StringIO):
 
 
 def rows(topic, language, table=0):
-    return explain(topic, language).tables[table].rows
+    """Those of a table, sizes written in one way."""
+    found = explain(topic, language).tables[table].rows
+    return tuple(tuple(re.sub(r"(?<=\d)×(?=\d)", " x ", cell) for cell in row) for row in found)
 
 
 # ---- the figures ---------------------------------------------------------------------------------------------------
@@ -155,7 +158,42 @@ def test_filters_on_an_edge(language):
     by_kernel = {row[1].split("\n")[0].split("/")[0].strip(): row[3:] for row in rows("filters", language)}
     assert by_kernel["-1 -2 -1"] == ("0 0 0 0 0 0", "0 0 36 36 0 0")
     assert by_kernel["sqrt(x*x + y*y)"] == ("0 0 36 36 0 0", "0 0 36 36 0 0")
-    assert [row[2] for row in rows("filters", language) if row[2]] == ["1"] * 3 + ["0"] * 6
+    assert [row[2] for row in rows("filters", language) if row[2]] == ["1"] * 3 + ["0"] * 7
+    assert by_kernel["-1  0"] == ("0 0 9 0 0 0", "0 0 9 0 0 0")
+    assert by_kernel["0 -1"] == ("0 0 -9 0 0 0", "0 0 9 0 0 0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "direction", "divisor"),
+    [
+        ("roberts", "roberts p", "diagonal", 2**0.5),
+        ("roberts", "roberts q", "antidiagonal", 2**0.5),
+        ("prewitt", "prewitt", "x", 6),
+        ("sobel", "sobel", "x", 8),
+        ("sobel", "sobel y", "y", 8),
+    ],
+)
+def test_the_kernels_are_those_of_the_command_but_for_what_its_note_says_they_are_divided_by(
+    kind, name, direction, divisor
+):
+    x = torch.rand(7, 8)
+    kernel = torch.tensor(KERNELS[name][0], dtype=torch.float64) / divisor
+    made = named_filter(kind, direction=direction, border="replicate")(x[None, None])[0, 0]
+    torch.testing.assert_close(filtered(x.double(), kernel).float(), made)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_chinese_pages_write_sizes_in_one_way(topic):
+    assert not re.search(r"\d x\b", repr(explain(topic, "zh")))
+
+
+def test_what_the_texts_say_is_what_their_tables_show():
+    sharing = rows("sharing", "en")
+    assert int(sharing[1][1].replace(",", "")) < int(sharing[2][1].replace(",", ""))
+    assert "The first saves work and parameters alike" in explain("sharing").text
+    dimmed = [row[0] for row in rows("padding", "en", 1) if row[2] != "1"]
+    assert dimmed == ["zeros"]
+    assert "With zeros expect borders to be dimmer" in explain("padding").lesson
 
 
 @pytest.mark.parametrize("name", KERNELS)

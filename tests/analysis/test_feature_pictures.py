@@ -17,6 +17,7 @@ import foveal.analysis.responses
 from foveal.analysis.feature_pictures import (
     MOST_MAPS,
     MOST_UNITS,
+    STRONGEST_MAPS,
     NetworkInput,
     draw_features,
     network_input,
@@ -220,6 +221,25 @@ def test_a_layer_that_never_runs_or_gives_no_tensor_is_refused(x):
         watched(nn.Sequential(Named()), "0", x)
 
 
+def test_a_picture_that_the_network_does_not_take_is_refused_with_its_own_reason():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            assert x.shape[2] == 16, "height must be 16"
+            return self.inner(x)
+
+    network, x = Fixed(), torch.rand(1, 3, 12, 16)
+    network.train()
+    for asked in (lambda: watched(network, "inner", x), lambda: layers_with_maps(network, x)):
+        with pytest.raises(ValueError, match=r"the network does not take \(1, 3, 12, 16\): height must be 16"):
+            asked()
+    assert network.training
+    assert not network.inner._forward_hooks
+
+
 @pytest.mark.parametrize(
     ("shape", "picture", "maps"),
     [
@@ -353,14 +373,28 @@ def test_a_sheet_of_maps_shows_every_channel_with_its_own_values(drawn):
 def test_of_many_channels_the_strongest_are_drawn_first_and_the_title_says_so(drawn):
     network = nn.Sequential(nn.Conv2d(3, MOST_MAPS + 36, 1))
     draw_features(network, "0", torch.rand(3, 9, 9))
-    assert len(drawn["tiles"]) == MOST_MAPS + 1
-    assert f"the {MOST_MAPS} with the highest values" in drawn["title"]
+    assert len(drawn["tiles"]) == STRONGEST_MAPS + 1 == drawn["columns"] ** 2
+    assert f"the {STRONGEST_MAPS} with the highest values" in drawn["title"]
     values = [float(tile.label.split(": ")[1]) for tile in drawn["tiles"][1:]]
     assert values == sorted(values, reverse=True)
 
 
+def test_all_maps_of_a_layer_are_coloured_by_the_scale_that_the_sheet_tells(drawn):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    nn.init.ones_(network[0].weight)
+    network[0].bias.data = torch.tensor([-50.0, 50.0])  # one map wholly below 0, one wholly above
+    draw_features(network, "0", torch.rand(3, 9, 9))
+    assert "blue below 0" in drawn["title"]
+    below, above = (np.asarray(tile.image).astype(int) for tile in drawn["tiles"][1:])
+    assert (below[..., 2] > below[..., 0]).all()
+    assert (above[..., 0] > 150).all()
+    assert (above[..., 1] < 100).all(), "red, not the yellow of the other scale"
+    draw_features(network, "0", torch.rand(3, 9, 9), unit=1)
+    assert (np.asarray(drawn["tiles"][1].image)[..., 1] < 100).all()
+
+
 @pytest.mark.parametrize(("view", "signals"), [(None, 3), ("gradient", 1), ("guided", 1), ("deconv", 1), ("maps", 0)])
-def test_one_channel_is_shown_with_what_it_sees_enlarged_and_its_signals(drawn, view, signals):
+def test_one_channel_is_shown_with_its_pixels_that_have_a_gradient_enlarged_and_its_signals(drawn, view, signals):
     network, pixels = Small(), torch.rand(3, 40, 40)
     draw_features(network, "last", pixels, unit=3, view=view)
     tiles = drawn["tiles"]
@@ -368,7 +402,7 @@ def test_one_channel_is_shown_with_what_it_sees_enlarged_and_its_signals(drawn, 
         ["gradient", "guided", "deconv"] if signals == 3 else [view] * signals
     )
     # 3 x 3 after a pool of 2 after 3 x 3: what 8 x 8 pixels hold.
-    assert tiles[2].label == "8 x 8 pixels"
+    assert tiles[2].label == "gradient in 8 x 8 pixels"
     framed, enlarged = np.asarray(tiles[0].image), np.asarray(tiles[2].image)
     top, left = np.argwhere((framed == (255, 206, 64)).all(-1)).min(0)
     np.testing.assert_array_equal(framed[top + 1 : top + 7, left + 1 : left + 7], enlarged[1:7, 1:7])
@@ -382,7 +416,7 @@ def test_without_a_channel_the_strongest_have_a_row_each(drawn):
     assert [tile.label for tile in drawn["tiles"][3::4]] == ["guided"] * MOST_UNITS
 
 
-def test_what_sees_all_of_the_picture_is_not_enlarged(drawn):
+def test_what_has_gradients_all_over_the_picture_is_not_enlarged(drawn):
     draw_features(Small(), "last", torch.rand(3, 9, 9), unit=0)
     assert [tile.label for tile in drawn["tiles"][2:]] == ["gradient", "guided", "deconv"]
 

@@ -13,7 +13,8 @@ def analysis_table(analysis: Analysis, *, depth: int | None = None) -> Renderabl
     """Layers, totals and remarks.
 
     The field is the side of the largest box of pixels that a number can depend on; jump, the pixels from one cell to
-    the next; start, where the first cell's centre lies; pad, how many cells reach beyond the picture.
+    the next; start, where the first cell's centre lies (pixel 0 reaches from 0 to 1); pad, how many cells reach beyond
+    the picture.
 
     Args:
         analysis: of a network.

@@ -23,7 +23,7 @@ class Field:
     Args:
         size: height and width of the largest box of pixels, padding included.
         jump: pixels from one cell's centre to the next one's, along y and x.
-        start: the centre of the first cell's box, along y and x; the first pixel's centre is 0.
+        start: the centre of the first cell's box, along y and x; pixel 0 reaches from 0 to 1, so its centre is 0.5.
         padded: the fraction of the cells whose boxes reach beyond the picture.
         whole: whether every cell depends on the whole picture, through attention or a pool over space.
     """
@@ -247,7 +247,7 @@ def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
     top, bottom, left, right = (thinned(side) for side in together.box)
     height, width = picture[-2:]
     beyond = (top < 0) | (bottom >= height) | (left < 0) | (right >= width)
-    start = ((first[0] + first[1]) / 2, (first[2] + first[3]) / 2)
+    start = ((first[0] + first[1] + 1) / 2, (first[2] + first[3] + 1) / 2)
     whole = sees_all(reach, picture)
     return Field(reach.field(), reach.jump, start, float(beyond.float().mean()), whole)
 

@@ -20,13 +20,13 @@ from foveal.picture import PictureLike, open_picture
 FeatureView = Literal["maps", "gradient", "guided", "deconv"]
 FEATURE_VIEWS: tuple[FeatureView, ...] = get_args(FeatureView)
 
-MOST_MAPS, MOST_UNITS = 64, 6
-"""Channels on one sheet; of a layer with more, the strongest are drawn."""
+MOST_MAPS, STRONGEST_MAPS, MOST_UNITS = 64, 63, 6
+"""Channels on one sheet; of a layer with more, the strongest are drawn: with the picture 8 x 8 tiles."""
 
 BOX = (255, 206, 64)
 
 ENLARGED = 2
-"""Where in a row about a channel the enlarged part of the picture is."""
+"""Where in a row about a channel the enlarged part of the picture is: a square around the pixels with a gradient."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def draw_features(
         layer: name of a module whose output is a map, or tokens on a grid.
         pixels: (3, H, W) from 0 to 1.
         taken: how the network wants its pictures; `network_input(network)` by default. Its size is not looked at.
-        unit: one channel alone; without a view, with all that is known of it: its map, what it looked at where it is
-            strongest, and the three signals that it sends back (see `unit_responses`).
-        view: "maps": the map of every channel, or of the 64 strongest; "gradient", "guided" or "deconv": what the 6
-            strongest channels respond to. "maps" by default.
+        unit: one channel alone; without a view, with all that is known of it: its map, the pixels with a gradient where
+            it is strongest, and the three signals that it sends back (see `unit_responses`).
+        view: "maps": the map of every channel, or of the 63 strongest of more than 64; "gradient", "guided" or
+            "deconv": what the 6 strongest channels respond to. "maps" by default.
 
     Returns:
         An RGB image, labelled.
@@ -142,8 +142,8 @@ def draw_features(
     if view is not None:
         views = tuple(one for one in views if one == view)
     units = _strongest(maps, MOST_UNITS) if unit is None else [unit]
-    rows = [_unit_tiles(network, layer, x, maps[one], one, views, photo) for one in units]
-    if all(row[ENLARGED].image.size == photo.size for row in rows):  # they see all of the picture: it is there already
+    rows = [_unit_tiles(network, layer, x, maps, one, views, photo) for one in units]
+    if all(row[ENLARGED].image.size == photo.size for row in rows):  # gradients everywhere: it is there already
         rows = [[*row[:ENLARGED], *row[ENLARGED + 1 :]] for row in rows]
     tiles, side = [tile for row in rows for tile in row], 180 if unit is None else 240
     return draw_grid(tiles, title=f"{name}\n{_SAID[view]}", columns=len(rows[0]), side=side)
@@ -161,24 +161,21 @@ _SAID = {
 def _draw_maps(maps: Tensor, photo: Image.Image, name: str) -> Image.Image:
     chosen = list(range(len(maps)))
     if len(maps) > MOST_MAPS:
-        chosen = _strongest(maps, MOST_MAPS)
-        name += f"; the {MOST_MAPS} with the highest values, highest first"
-    scale = "blue below 0, white 0, red above" if bool((maps < 0).any()) else "dark 0, bright its highest value"
+        chosen = _strongest(maps, STRONGEST_MAPS)
+        name += f"; the {STRONGEST_MAPS} with the highest values, highest first"
+    below = bool((maps < 0).any())
+    scale = "blue below 0, white 0, red above" if below else "dark 0, bright its highest value"
     tiles = [Tile(photo, "the picture")]
-    tiles += [Tile(_map_image(maps), f"{unit}: {_number(maps.max().item())}") for unit, maps in _each(maps, chosen)]
+    tiles += [Tile(_map_image(maps[unit], below), f"{unit}: {_number(maps[unit].max().item())}") for unit in chosen]
     columns = next(count for count in (3, 4, 5, 6, 7, 8, 9) if count * count >= len(tiles) or count == 9)
     side = 112 if columns > 6 else 150
     title = f"{name}\nEach channel has its own scale: {scale}; its number, and its highest value"
     return draw_grid(tiles, title=title, columns=columns, side=side)
 
 
-def _each(maps: Tensor, chosen: Sequence[int]) -> list[tuple[int, Tensor]]:
-    return [(unit, maps[unit]) for unit in chosen]
-
-
-def _map_image(values: Tensor) -> Image.Image:
-    array = values.numpy()
-    return signed(array) if array.min() < 0 else rising(array)
+def _map_image(values: Tensor, below: bool) -> Image.Image:
+    """One channel's map; `below` says whether any of the layer's goes below 0, so that all are coloured alike."""
+    return signed(values.numpy()) if below else rising(values.numpy())
 
 
 def _strongest(maps: Tensor, most: int) -> list[int]:
@@ -190,23 +187,26 @@ def _unit_tiles(
     network: nn.Module,
     layer: str,
     x: Tensor,
-    values: Tensor,
+    maps: Tensor,
     unit: int,
     views: Sequence[View],
     photo: Image.Image,
 ) -> list[Tile]:
-    """The picture with a box around what the strongest cell sees, the map, the box enlarged, and the signals in it."""
+    """The picture with a box around the pixels with a gradient, the map, the box enlarged, and the signals in it.
+
+    The field is at least as large: where a rectifier is shut or a maximum lies elsewhere, this picture has no gradient.
+    """
     signals, place = unit_responses(network, layer, x, unit, views=("gradient", *(v for v in views if v != "gradient")))
     box = _box(signals["gradient"].abs().amax(0) > 0)
     framed = photo.copy()
     if photo.size != (box[2] - box[0], box[3] - box[1]):
         corners = (box[0], box[1], box[2] - 1, box[3] - 1)
         ImageDraw.Draw(framed).rectangle(corners, outline=BOX, width=max(1, photo.width // 150))
-    strength = _number(values[place].item())
+    strength = _number(maps[unit][place].item())
     tiles = [
-        Tile(framed, f"channel {unit} sees"),
-        Tile(_map_image(values), f"map: {strength} at ({place[0]}, {place[1]})"),
-        Tile(photo.crop(box), f"{box[2] - box[0]} x {box[3] - box[1]} pixels"),
+        Tile(framed, f"channel {unit}"),
+        Tile(_map_image(maps[unit], bool((maps < 0).any())), f"map: {strength} at ({place[0]}, {place[1]})"),
+        Tile(photo.crop(box), f"gradient in {box[2] - box[0]} x {box[3] - box[1]} pixels"),
     ]
     return tiles + [Tile(_signal_image(signals[view], view).crop(box), view) for view in views]
 

@@ -23,7 +23,8 @@ def watched(network: nn.Module, layer: str, x: Tensor) -> Tensor:
         x: what the network takes.
 
     Raises:
-        ValueError: for a name that there is not, with the nearest; a layer that does not run, or gives no tensor.
+        ValueError: for a name that there is not, with the nearest; a layer that does not run, or gives no tensor; an
+            x that the network does not take.
     """
     module = find_layer(network, layer)
     caught: list[Any] = []
@@ -39,6 +40,8 @@ def watched(network: nn.Module, layer: str, x: Tensor) -> Tensor:
         network(x)
     except _Reached:
         pass
+    except Exception as error:
+        raise _not_taken(x, error) from error
     finally:
         handle.remove()
         for part, training in modes:
@@ -51,6 +54,10 @@ def watched(network: nn.Module, layer: str, x: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         raise ValueError(f"layer {layer!r} gives {type(output).__name__}; expected a tensor")
     return output
+
+
+def _not_taken(x: Tensor, error: Exception) -> ValueError:
+    return ValueError(f"the network does not take {tuple(x.shape)}: {error}")
 
 
 def find_layer(network: nn.Module, layer: str) -> nn.Module:
@@ -116,6 +123,9 @@ def layers_with_maps(network: nn.Module, x: Tensor) -> dict[str, tuple[int, int,
     Args:
         network: run in evaluation mode; its mode is restored.
         x: (1, C, H, W).
+
+    Raises:
+        ValueError: for an x that the network does not take.
     """
     found: dict[str, tuple[int, int, int]] = {}
     picture = (x.shape[-2], x.shape[-1])
@@ -138,6 +148,8 @@ def layers_with_maps(network: nn.Module, x: Tensor) -> dict[str, tuple[int, int,
         network.eval()
         with torch.no_grad():
             network(x)
+    except Exception as error:
+        raise _not_taken(x, error) from error
     finally:
         for handle in handles:
             handle.remove()

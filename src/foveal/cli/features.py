@@ -71,8 +71,8 @@ def features(
 ) -> None:
     """Draw the feature maps of a layer, or what its channels respond to.
 
-    With a channel or a view other than maps: its field where it is strongest, and the signal that it sends back to
-    the pixels by the gradient, by guided backpropagation and by deconvolution.
+    With a channel or a view other than maps: the pixels with a gradient where it is strongest, and the signal that
+    it sends back to them by the gradient, by guided backpropagation and by deconvolution.
     """
     out = out or f"{'picture' if picture == STANDARD else Path(picture).stem}.features.png"
     if out != STANDARD and Path(out).suffix.lower() not in ("", ".png"):

@@ -62,7 +62,7 @@ TEXT: dict[str, dict[str, Any]] = {
             "标准卷积连接窗口内的一切。"
         ),
         "table": f"通道 {CHANNELS} -> {MAPS}，{SIDE} x {SIDE} 单元，无偏置",
-        "columns": ("卷积", "参数量", "占标准", "乘加次数", "输出", "感受野"),
+        "columns": ("卷积", "参数量", "占标准卷积的比例", "乘加次数", "输出", "感受野"),
         "names": {
             "standard": "标准 3 x 3",
             "pointwise": "逐点 1 x 1",

@@ -20,7 +20,7 @@ TEXT: dict[str, dict[str, Any]] = {
     "en": {
         "title": "Padding",
         "text": (
-            "Without padding a k x k kernel takes k - 1 pixels from every side, layer after layer; with (k - 1) / 2 "
+            "Without padding a k x k kernel makes every side k - 1 pixels shorter, layer after layer; with (k - 1) / 2 "
             'pixels around the map ("same") it keeps its size. What these pixels are is a choice, and networks learn '
             "with the one that they were given."
         ),
@@ -32,8 +32,8 @@ TEXT: dict[str, dict[str, Any]] = {
         "mode_columns": ("mode", "the row, 2 pixels wider", "corner of ones"),
         "names": {"constant": "zeros", "replicate": "replicate", "reflect": "reflect", "circular": "circular"},
         "lesson": (
-            "Pad by (k - 1) / 2 to stack layers freely, and expect borders to be dimmer: with zeros a corner keeps "
-            "{corner} of its value."
+            "Pad by (k - 1) / 2 to stack layers freely. With zeros expect borders to be dimmer: a corner keeps "
+            "{corner} of its value; the other modes keep all of it."
         ),
     },
     "zh": {
@@ -49,7 +49,7 @@ TEXT: dict[str, dict[str, Any]] = {
         "modes": "在一行 1 2 3 4 两边补的值，以及全 1 的图做 3 x 3 均值后角上的值",
         "mode_columns": ("方式", "两边各补 2 个像素", "全 1 图的角"),
         "names": {"constant": "补零", "replicate": "复制边缘", "reflect": "镜像", "circular": "循环"},
-        "lesson": "补 (k - 1) / 2 个像素，就能随意加深网络；但边缘会变弱：补零时，角上的值只剩 {corner}。",
+        "lesson": "补 (k - 1) / 2 个像素，就能随意加深网络。补零会使边缘变弱，角上的值只剩 {corner}；其余方式不变弱。",
     },
 }
 

@@ -19,7 +19,8 @@ TEXT: dict[str, dict[str, Any]] = {
         "title": "Shared weights",
         "text": (
             "A convolution is a fully connected layer with two restrictions: a cell is connected to its neighbourhood "
-            "only, and every place uses the same weights. The first saves the work, the second the parameters."
+            "only, and every place uses the same weights. The first saves work and parameters alike, the second "
+            "parameters again."
         ),
         "table": f"From {CHANNELS} x {SIDE} x {SIDE} numbers to {MAPS} x {SIDE} x {SIDE}",
         "columns": ("layer", "parameters", "times", "MACs"),
@@ -43,7 +44,8 @@ TEXT: dict[str, dict[str, Any]] = {
     "zh": {
         "title": "权重共享",
         "text": (
-            "卷积就是加了两条限制的全连接层：每个单元只与邻域相连，所有位置用同一组权重。前一条省计算，后一条省参数。"
+            "卷积就是加了两条限制的全连接层：每个单元只与邻域相连，所有位置用同一组权重。"
+            "前一条既省计算也省参数，后一条再省参数。"
         ),
         "table": f"从 {CHANNELS} x {SIDE} x {SIDE} 个数到 {MAPS} x {SIDE} x {SIDE} 个数",
         "columns": ("层", "参数量", "倍数", "乘加次数"),

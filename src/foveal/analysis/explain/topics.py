@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 
-from foveal.analysis.explain.page import Page
+from foveal.analysis.explain.page import Page, Table
 
 LANGUAGES = ("en", "zh")
 
@@ -43,7 +44,26 @@ def explain(topic: str, language: str = "en") -> Page:
     refuse_language(language)
     module = importlib.import_module(f"foveal.analysis.explain.{topic.replace('-', '_')}")
     page: Page = module.page(language)
-    return page
+    return _with_times_signs(page) if language == "zh" else page
+
+
+def _with_times_signs(page: Page) -> Page:
+    """Sizes as Chinese texts write them, 3×3 for 3 x 3; the modules write theirs once for all languages."""
+
+    def written(text: str) -> str:
+        return re.sub(r"(?<=\d) x(?: (?=\d)|$)", "×", text)
+
+    tables = tuple(
+        Table(
+            written(table.title),
+            tuple(map(written, table.columns)),
+            tuple(tuple(map(written, row)) for row in table.rows),
+            table.align,
+            written(table.note),
+        )
+        for table in page.tables
+    )
+    return Page(written(page.title), written(page.text), tables, written(page.lesson))
 
 
 def topic_list(language: str = "en") -> list[tuple[str, str]]:
