@@ -245,7 +245,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    heads = [" ".join([tool.partition(",")[0], version_of(tool) or "", *tool.split(",")[1:]]).strip() for tool in TOOLS]
+    names = [tool.partition(", ") for tool in TOOLS]
+    heads = [" ".join(filter(None, [tool, version_of(tool), way])) for tool, _, way in names]
     tables: dict[str, list[str]] = {"M-MACs": [], "parameters": []}
     said = []
     for name, case in CASES.items():
