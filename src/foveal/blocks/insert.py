@@ -53,9 +53,10 @@ def insert_block(
         block: its name, one of `list_blocks()`, or what makes one when called with `channels` and the options.
         after: a module's path, where each part may be a pattern, or several of them: "layer*.*" names "layer1.0", and
             not what is inside it.
-        start: "identity": what the network computes stays the same to the last bit until it is trained. A block with a
-            method `start_as_identity()` arranges that itself; others are blended in by a learned weight that starts at
-            0. "as_made": the block as it is.
+        start: "identity": what the network computes stays the same to the last bit until it is trained, wherever the
+            block's own result is finite (0 times what is not is not 0). A block with a method `start_as_identity()`
+            arranges that itself; others are blended in by a learned weight that starts at 0. "as_made": the block as
+            it is.
         example: a picture for the network, (B, C, H, W), or its shape; by default (1, C, 224, 224). It is run once to
             learn how many channels there are at each place.
         options: of the block, but for `channels`, which are filled in.
@@ -66,7 +67,8 @@ def insert_block(
         `nn.Sequential` has it as its last step.
 
     Raises:
-        ValueError: where the pattern names nothing, the network does not run, or the block does not fit, with shapes.
+        ValueError: where the pattern names nothing, the network does not run, or the block cannot be made with the
+            options or does not fit, with shapes.
 
     Example:
         >>> stem = torch.nn.Conv2d(3, 8, 3, padding=1)
@@ -78,10 +80,13 @@ def insert_block(
         raise ValueError(f"start is {start!r}; expected 'identity' or 'as_made'")
     if "channels" in options:
         raise ValueError("channels are filled in from the network; leave them out")
+    patterns = [after] if isinstance(after, str) else list(after)
+    if not patterns:
+        raise ValueError("after is empty; expected the path of a module, or a pattern of paths, at least one")
     changed, training = copy.deepcopy(model), {path: module.training for path, module in model.named_modules()}
     for path, module in changed.named_modules():
         module.training = training.get(path, model.training)  # a traced graph forgets it when it is copied
-    places = _named(changed, [after] if isinstance(after, str) else list(after))
+    places = _named(changed, patterns)
     for path, module in places.items():
         _refuse_unfit(path, module)
     shapes = _shapes(changed, places, example)
@@ -113,12 +118,14 @@ def _fits(path: str, pattern: str) -> bool:
 def _refuse_unfit(path: str, module: nn.Module) -> None:
     if hasattr(module, _NAME):
         raise ValueError(f"{path} has a block inserted already; name {path}.{_NAME} to put another after it")
+    if isinstance(module, torch.jit.ScriptModule):  # first: it has not even the attributes asked for below
+        raise ValueError(f"{path} ({type(module).__name__}) is compiled, so that no block can follow it")
     containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
     plain = type(module).forward is nn.Sequential.forward
     if isinstance(module, containers) and not plain:
         kind = type(module).__name__
         raise ValueError(f"{path} is a {kind}, which runs its children its own way; name a module inside or after it")
-    if "forward" in vars(module) or isinstance(module, torch.jit.ScriptModule):
+    if "forward" in vars(module):
         raise ValueError(f"{path} ({type(module).__name__}) has a forward of its own that no block can follow")
 
 
@@ -201,17 +208,23 @@ def _fitting(
 ) -> nn.Module:
     """The block for a place, which starts as it is to."""
     make = find_block(block).make if isinstance(block, str) else block
-    filled = {"channels": shape[1], **options} if "channels" in inspect.signature(make).parameters else options
-    made = create_block(block, **filled) if isinstance(block, str) else make(**filled)
-    name = block if isinstance(block, str) else type(made).__name__
+    name = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
     where = f"{name} does not fit after {path} ({type(module).__name__}), which gives {shape}"
+    filled = {"channels": shape[1], **options} if "channels" in inspect.signature(make).parameters else options
     try:
-        result = _run(made, shape)
+        made = create_block(block, **filled) if isinstance(block, str) else make(**filled)
+        gives = _shape_from(made, shape)
     except Exception as error:
         raise ValueError(f"{where}: {error}") from error
-    if not isinstance(result, Tensor) or tuple(result.shape) != shape:
-        gives = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+    if gives != shape:
         raise ValueError(f"{where}: it makes {gives} of it; expected the same shape")
+    larger = (*shape[:2], 2 * shape[2], 2 * shape[3])
+    try:
+        gives = _shape_from(made, larger)
+    except Exception:  # made for maps of one size alone, and says so
+        gives = larger
+    if gives != larger:
+        raise ValueError(f"{where}: it makes {gives} of {larger}; expected the same shape at every size")
     if start == "identity":
         arrange = getattr(made, "start_as_identity", None)
         if arrange is None:
@@ -221,6 +234,12 @@ def _fitting(
     near = [*module.parameters(), *model.parameters()]
     like = next((value for value in near if value.is_floating_point()), torch.empty(0))
     return made.to(like.device, like.dtype).train(module.training)
+
+
+def _shape_from(block: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | str:
+    """What a block makes of maps: its shape, or its type where it is no tensor."""
+    result = _run(block, shape)
+    return tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
 
 
 def _attach(module: nn.Module, block: nn.Module) -> None:
