@@ -81,8 +81,8 @@ OPERATORS["torchvision.deform_conv2d"] = _deform_conv2d
 def _deform_within(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, offset, mask, conv, reach = args
     if x._look.layout.num_windows == 1:
-        maps = [bare(part) if isinstance(part, WindowMaps) else part for part in (x, offset, mask)]
-        return wrap(deform_within(*maps, conv, reach), x._look, Kind((2, 3)))
+        maps, moved, weighed = (bare(part) if isinstance(part, WindowMaps) else part for part in (x, offset, mask))
+        return wrap(deform_within(maps, moved, weighed, conv, reach), x._look, Kind((2, 3)))
     operator, dtype = torch.ops.torchvision.deform_conv2d, working_dtype(conv.weight)
     weight = conv.weight.to(dtype)
     bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.to(dtype)
