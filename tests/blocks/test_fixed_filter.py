@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from foveal.blocks.registry import create_block, list_blocks
+from foveal.convert.foveate import UnsupportedModule, foveate
+from foveal.layout import Layout
+from foveal.retina import Retina
 
 FILTERS = list_blocks(family="filters")
 
@@ -34,3 +37,20 @@ def test_flat_pictures_give_nothing_to_the_last_bits_of_double_precision():
     x = torch.full((1, 1, 20, 20), 0.3, dtype=torch.float64)
     for name in ("laplacian_of_gaussian", "difference_of_gaussians", "sobel"):
         assert create_block(name)(x).abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("border", ["reflect", "replicate", "zeros"])
+def test_where_a_picture_ends_inside_a_window_zeros_follow_it(border):
+    x = 0.1 + torch.rand(1, 1, 24, 20)
+    layout = Layout.tiling(picture=(24, 20), size=16)
+    glimpse = Retina(16, levels=1)(x, layout=layout)
+    windows = foveate(create_block("gaussian_filter", border=border))(glimpse)[0, :, 0]
+    seen = torch.cat([torch.cat([windows[2 * row], windows[2 * row + 1]], 1) for row in (0, 1)])[:24, :20]
+    ends, starts = (create_block("gaussian_filter", border=name)(x)[0, 0] for name in ("zeros", border))
+    torch.testing.assert_close(seen[8:, 8:], ends[8:, 8:])
+    torch.testing.assert_close(seen[:8, :8], starts[:8, :8])
+
+
+def test_glimpses_refuse_a_circular_border():
+    with pytest.raises(UnsupportedModule, match="'circular'"):
+        foveate(create_block("sobel", border="circular"))(Retina(16, levels=2)(torch.rand(1, 1, 32, 32)))

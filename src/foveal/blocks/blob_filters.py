@@ -37,6 +37,7 @@ class Laplacian(FixedFilter):
     Args:
         neighbours: 4, or 8 for the nine-point kernel.
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for another number of neighbours, or an unknown border.
@@ -83,6 +84,7 @@ class LaplacianOfGaussian(FixedFilter):
     Args:
         sigma: width of the Gaussian, in cells.
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for sigma not above 0, or an unknown border; for maps smaller than a border needs.
@@ -131,6 +133,7 @@ class DifferenceOfGaussians(FixedFilter):
         low: width of the narrower Gaussian, in cells.
         high: of the wider one; 1.6 times the narrower by default.
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for a width not above 0, a high one not above the low one, or an unknown border; for maps smaller

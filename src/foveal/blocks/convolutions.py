@@ -55,7 +55,7 @@ def conv(
 def pointwise_conv(channels: int, *, out_channels: int | None = None, bias: bool = True) -> nn.Conv2d:
     """The 1 x 1 convolution: `y = W x + b` at every cell by itself, so channels mix and cells do not.
 
-    Network in Network, Lin et al. 2014.
+    Network in Network, Lin et al. 2013.
 
     Shapes: `(B, C, H, W) -> (B, C_out, H, W)`.
     Parameters: `C_out * C + C_out`.

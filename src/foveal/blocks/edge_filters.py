@@ -52,8 +52,8 @@ class Roberts(_Slopes):
     """`sqrt(p**2 + q**2)` of the slopes along both diagonals of 2 x 2 cells: the Roberts cross (Roberts 1963).
 
     `p = (d - a) / sqrt(2)` and `q = (c - b) / sqrt(2)` of the cells `a b / c d`, of which a is where the result is.
-    The magnitude is that of `skimage.filters.roberts`; its `roberts_pos_diag` and `roberts_neg_diag` are sqrt(2) times
-    p and q.
+    Inside, the magnitude is that of `skimage.filters.roberts`, which repeats the edge cell beside the picture; its
+    `roberts_pos_diag` and `roberts_neg_diag` are sqrt(2) times p and q.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`, any C.
 
@@ -66,6 +66,7 @@ class Roberts(_Slopes):
     Args:
         direction: "magnitude", or the slope along one diagonal, with its sign: "diagonal" (p) or "antidiagonal" (q).
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for an unknown direction or border.
@@ -105,6 +106,7 @@ class Prewitt(_Slopes):
         direction: "magnitude", or one slope with its sign: "x" (brighter to the right
             is positive) or "y" (brighter below).
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for an unknown direction or border.
@@ -139,6 +141,7 @@ class Sobel(_Slopes):
         direction: "magnitude", or one slope with its sign: "x" (brighter to the right
             is positive) or "y" (brighter below).
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for an unknown direction or border.

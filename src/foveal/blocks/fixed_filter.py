@@ -13,7 +13,8 @@ from foveal.blocks.exact_buffers import ExactBuffers
 
 Border = Literal["reflect", "replicate", "zeros", "circular"]
 """What lies beside the picture: its mirror image without repeating the edge, the edge cells, nothing, the other side.
-scipy.ndimage calls them "mirror", "nearest", "constant" and "wrap"."""
+scipy.ndimage calls them "mirror", "nearest", "constant" and "wrap". On glimpses they hold where a picture ends with its
+windows; where it ends inside a window zeros follow it. Glimpses refuse "circular"."""
 
 
 class FixedFilter(ExactBuffers):

@@ -28,6 +28,7 @@ class Sharpen(FixedFilter):
     Args:
         amount: how much; 0 leaves the picture as it is.
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for an amount below 0 or an unknown border.
@@ -58,8 +59,9 @@ class Sharpen(FixedFilter):
 class UnsharpMask(FixedFilter):
     """`y = x + amount * (x - gaussian(x, sigma))`: what a blur takes away is added on top.
 
-    From the darkroom, where a blurred negative was laid on the picture: Yule (1944). The same numbers as
-    `skimage.filters.unsharp_mask` with `preserve_range=True`; nothing is clipped.
+    From the darkroom, where a blurred negative was laid on the picture: Yule (1944). Inside, the
+    same numbers as `skimage.filters.unsharp_mask` with `preserve_range=True`, whose mirror image beside the picture
+    repeats the edge cell; nothing is clipped.
 
     Shapes: `(B, C, H, W) -> (B, C, H, W)`, any C.
 
@@ -73,6 +75,7 @@ class UnsharpMask(FixedFilter):
         sigma: width of the blur, in cells.
         amount: how much of the difference is added; 0 leaves the picture as it is.
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for sigma not above 0, an amount below 0, or an unknown border; for maps smaller than a border

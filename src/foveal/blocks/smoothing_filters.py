@@ -27,6 +27,7 @@ class MeanFilter(FixedFilter):
     Args:
         size: cells along a side, odd, so that nothing is shifted.
         border: what lies beside the picture: "reflect", "replicate", "zeros" (they count in the mean) or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for a size that is not odd, or an unknown border; for maps smaller than what a border needs.
@@ -73,6 +74,7 @@ class GaussianFilter(FixedFilter):
         sigma: the width, in cells.
         truncate: where the kernel ends, in units of sigma.
         border: what lies beside the picture: "reflect", "replicate", "zeros" or "circular".
+            Where a picture ends inside a window of a glimpse zeros follow it; "circular" glimpses refuse.
 
     Raises:
         ValueError: for sigma or truncate not above 0, or an unknown border; for maps smaller than a border needs.
