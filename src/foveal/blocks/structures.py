@@ -26,10 +26,11 @@ def conv_norm_act(
 ) -> nn.Module:
     """Convolution, norm, activation: `y = act(norm(conv(x)))`, padded so that maps keep their size, but for the stride.
 
-    Batch Normalization, Ioffe and Szegedy 2015. The padding follows from kernel, stride and dilation, also for even
-    kernels, so that a side of n comes out as `ceil(n / stride)`.
+    Batch Normalization, Ioffe and Szegedy 2015. The padding follows from kernel, stride and dilation, so that a
+    side of n comes out as `ceil(n / stride)`; where the reach `dilation * (k - 1) + 1` is even and the
+    stride above 1, as `ceil((n - 1) / stride)`.
 
-    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`.
+    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`; H - 1 and W - 1 in such a case.
     Parameters: `C_out * C / groups * k * k + 2 * C_out`; without a norm `C_out` for the bias instead of `2 * C_out`.
 
     Use it when building any network: it is the unit that all others are made of.
