@@ -63,8 +63,8 @@ def transposed_conv(
     shared = math.gcd(dilation, stride)
     if shared > 1 and kernel_size > 1:
         warnings.warn(
-            f"the dilation {dilation} and the stride {stride} are both multiples of {shared}: at most one row and column "
-            f"in {shared} is ever written, the others keep the bias alone; take a dilation of 1",
+            f"the dilation {dilation} and the stride {stride} are both multiples of {shared}: at most one row and "
+            f"column in {shared} is ever written, the others keep the bias alone; take a dilation of 1",
             stacklevel=2,
         )
     elif kernel_size % stride:
