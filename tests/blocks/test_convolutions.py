@@ -115,6 +115,19 @@ def test_maps_come_out_with_a_cell_for_every_stride(kernel, stride, dilation):
     assert result.shape == (1, 2, 12 // stride, 24 // stride)
 
 
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("make", ["conv", "grouped_conv", "conv_norm_act"])
+def test_maps_of_every_side_come_out_as_documented(make, kernel, stride, dilation):
+    options = {"kernel_size": kernel, "stride": stride, "dilation": dilation, "groups": 2}
+    block = create_block(make, channels=2, **options).eval()
+    even = (dilation * (kernel - 1) + 1) % 2 == 0 and stride > 1
+    for side in range(12, 18):
+        wanted = -(-(side - even) // stride)
+        assert block(torch.rand(1, 2, side, side + 1)).shape[2:] == (wanted, -(-(side + 1 - even) // stride))
+
+
 def test_sizes_that_cannot_be_are_refused_in_words():
     with pytest.raises(ValueError, match=r"stride is 0; expected at least 1"):
         create_block("conv", channels=4, stride=0)

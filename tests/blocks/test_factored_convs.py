@@ -100,6 +100,9 @@ def test_the_impossible_is_refused():
         create_block("depthwise_separable_conv", channels=4, kernel_size=4)
     with pytest.raises(ValueError, match="an odd kernel and a stride of 1 or 2"):
         create_block("depthwise_separable_conv", channels=4, stride=3)
+    for below in ({"dilation": 0}, {"kernel_size": -1}):
+        with pytest.raises(ValueError, match="expected each at least 1"):
+            create_block("depthwise_separable_conv", channels=4, **below)
     with pytest.raises(ValueError, match="stride is 3"):
         create_block("shuffled_conv", channels=8, stride=3)
     with pytest.raises(ValueError, match="the shortcut has 8"):

@@ -134,6 +134,9 @@ def test_the_impossible_is_refused():
         create_block("residual_bottleneck", channels=6)
     with pytest.raises(ValueError, match="middle_channels is 2, which groups 4 does not divide"):
         create_block("residual_bottleneck", channels=8, groups=4)
+    for below in ({"stride": 0}, {"dilation": -1}):
+        with pytest.raises(ValueError, match="expected each at least 1"):
+            create_block("residual_bottleneck", channels=8, **below)
     with pytest.raises(ValueError, match="a split of 2 does not divide"):
         create_block("csp_stage", channels=7)
     with pytest.raises(ValueError, match="depth 0, stride 1"):

@@ -187,6 +187,8 @@ def test_the_work_is_the_budget_s():
     ("options", "message"),
     [
         ({"kernel_size": 2}, "odd"),
+        ({"kernel_size": -1}, "kernel_size -1.*expected each at least 1"),
+        ({"kernel_size": 3, "dilation": 0}, "dilation 0: expected each at least 1"),
         ({"kernel_size": 3, "tile": 0}, "tile is 0"),
         ({"kernel_size": 3, "keep": 0.0}, "keep is 0.0"),
         ({"kernel_size": 3, "keep": 1.5}, "keep is 1.5"),
@@ -196,6 +198,11 @@ def test_the_work_is_the_budget_s():
 def test_what_is_impossible_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TileSparseConv2d(4, 4, **options)
+
+
+def test_a_convolution_without_channels_is_refused():
+    with pytest.raises(ValueError, match="0 -> 0 channels"):
+        create_block("tile_sparse_conv", channels=0)
 
 
 def test_other_convolutions_and_scores_are_refused():

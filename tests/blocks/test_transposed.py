@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import pytest
@@ -128,6 +129,18 @@ def test_kernels_that_make_checkerboards_are_warned_of(kernel, stride):
     nn.init.ones_(even.weight)
     inside = even(torch.ones(1, 1, 12, 12))[0, 0, 2 * stride : -2 * stride, 2 * stride : -2 * stride]
     assert inside.amin() == inside.amax()
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(4, 2, 2), (3, 2, 2), (4, 4, 2), (3, 3, 3)])
+def test_cells_that_are_never_written_are_warned_of(kernel, stride, dilation):
+    options = {"kernel_size": kernel, "stride": stride, "dilation": dilation}
+    with pytest.warns(UserWarning, match="the others keep the bias alone"):
+        block = create_block("transposed_conv", channels=1, **options)
+    nn.init.ones_(block.weight)
+    nn.init.constant_(block.bias, -1.0)
+    made = block(torch.ones(1, 1, 12, 12))[0, 0]
+    written = (made != -1).any(1).float().mean().item()
+    assert written == pytest.approx(1 / math.gcd(stride, dilation), abs=0.05)
 
 
 def test_parameters_are_as_documented_and_the_impossible_is_refused():

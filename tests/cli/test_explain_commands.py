@@ -107,6 +107,10 @@ def test_the_figures_stand_in_the_rows_where_they_belong(foveal_says, language):
     assert (standard.split()[-1], separable.split()[-1]) == ("81", "72")
 
 
+def test_topics_and_languages_may_be_written_in_capitals(foveal_says):
+    assert foveal_says("explain", "KERNEL", "--lang", "ZH") == foveal_says("explain", "kernel", "--lang", "zh")
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_without_a_topic_they_are_listed(foveal_says, language):
     code, out, err = foveal_says("explain", "--lang", language)
@@ -124,6 +128,7 @@ def test_without_a_topic_they_are_listed(foveal_says, language):
         (["explain", "two\nlines"], ["no topic"]),
         (["features"], ["PICTURE"]),
         (["features", "photo.png"], ["--model"]),
+        (["features", "photo.png", "-m", "torch.nn:ReLU", "--layer", "x"], ["--layer", "ReLU has no layers with maps"]),
         (
             ["features", "photo.png", "-m", "MODEL", "--layer", "7"],
             ["--layer", "no layer is called '7'", "0, 1, 2, 3, 4"],

@@ -74,6 +74,8 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
     if layer and layer in names:
         return names[layer]
     known = [name for name in names if name]
+    if not known:
+        raise ValueError(f"no layer is called {layer!r}: {type(network).__name__} has no layers with maps inside it")
     within = layer.rpartition(".")[0]
     while within and within not in names:
         within = within.rpartition(".")[0]

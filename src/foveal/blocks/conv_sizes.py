@@ -13,6 +13,9 @@ Sides = int | tuple[int, int]
 def same_padding(kernel_size: Sides, *, stride: Sides = 1, dilation: Sides = 1) -> tuple[int, int] | Literal["same"]:
     """The padding by which a map of side n comes out with `ceil(n / stride)` cells.
 
+    Where the kernel reaches an even number of cells and the stride is above 1, no padding that is the same before and
+    after does so for every n: there `ceil((n - 1) / stride)` come out, one fewer for some n.
+
     Args:
         kernel_size, stride, dilation: of the convolution.
 

@@ -23,7 +23,8 @@ def conv(
     Backpropagation applied to handwritten zip code recognition, LeCun et al. 1989; padded so that maps keep their
     size, but for the stride.
 
-    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`.
+    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`; where the reach
+        `dilation * (k - 1) + 1` is even and the stride above 1, `ceil((H - 1) / stride)` and `ceil((W - 1) / stride)`.
     Parameters: `C_out * C / groups * k * k + C_out`.
 
     Use it when neighbouring cells belong together and nothing speaks for a cheaper form; two of 3 x 3 see what one of
@@ -90,7 +91,8 @@ def grouped_conv(
     ImageNet Classification with Deep Convolutional Neural Networks, Krizhevsky et al. 2012; as a design of its own,
     ResNeXt, Xie et al. 2017. With as many groups as channels it is the depthwise convolution.
 
-    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`.
+    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`; where the reach
+        `dilation * (k - 1) + 1` is even and the stride above 1, `ceil((H - 1) / stride)` and `ceil((W - 1) / stride)`.
     Parameters: `C_out * C / groups * k * k + C_out`.
 
     Use it when a layer of many channels costs too much and a 1 x 1 convolution or a shuffle mixes the groups after it.

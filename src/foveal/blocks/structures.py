@@ -26,10 +26,11 @@ def conv_norm_act(
 ) -> nn.Module:
     """Convolution, norm, activation: `y = act(norm(conv(x)))`, padded so that maps keep their size, but for the stride.
 
-    Batch Normalization, Ioffe and Szegedy 2015. The padding follows from kernel, stride and dilation, also for even
-    kernels, so that a side of n comes out as `ceil(n / stride)`.
+    Batch Normalization, Ioffe and Szegedy 2015. The padding follows from kernel, stride and dilation, so that a
+    side of n comes out as `ceil(n / stride)`; where the reach `dilation * (k - 1) + 1` is even and the
+    stride above 1, as `ceil((n - 1) / stride)`.
 
-    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`.
+    Shapes: `(B, C, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))`; H - 1 and W - 1 in such a case.
     Parameters: `C_out * C / groups * k * k + 2 * C_out`; without a norm `C_out` for the bias instead of `2 * C_out`.
 
     Use it when building any network: it is the unit that all others are made of.
@@ -107,7 +108,7 @@ def residual_bottleneck(
         norm_layer: called with a number of channels; batch norm by default.
 
     Raises:
-        ValueError: for channels that 4 or the groups do not divide.
+        ValueError: for channels that 4 or the groups do not divide, or a stride or dilation below 1.
         ImportError: without torchvision.
 
     Example:
@@ -118,6 +119,8 @@ def residual_bottleneck(
         from torchvision.models.resnet import Bottleneck
     except ImportError as error:
         raise ImportError("residual_bottleneck is torchvision's; pip install 'foveal[train]'") from error
+    if min(stride, dilation) < 1:
+        raise ValueError(f"stride {stride}, dilation {dilation}: expected each at least 1")
     out_channels = channels if out_channels is None else out_channels
     require_multiple(Bottleneck.expansion, "the bottleneck's ratio of", out_channels=out_channels)
     middle = out_channels // Bottleneck.expansion

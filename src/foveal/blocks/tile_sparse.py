@@ -42,7 +42,7 @@ class TileSparseConv2d(nn.Conv2d):
             and weighs tiles by how far their score stands above the first that would be skipped.
 
     Raises:
-        ValueError: for an impossible tile, budget or kernel, or scores of another shape.
+        ValueError: for an impossible tile, budget, kernel or number of channels, or scores of another shape.
 
     Example:
         >>> conv = TileSparseConv2d(64, 64, 3, keep=0.3)
@@ -64,6 +64,11 @@ class TileSparseConv2d(nn.Conv2d):
         bias: bool = True,
         **factory: Any,
     ) -> None:
+        if min(in_channels, out_channels, *pair(kernel_size), *pair(dilation)) < 1:
+            raise ValueError(
+                f"{in_channels} -> {out_channels} channels, kernel_size {kernel_size}, dilation {dilation}: "
+                "expected each at least 1"
+            )
         reach = [spread * (side - 1) for side, spread in zip(pair(kernel_size), pair(dilation), strict=True)]
         if any(side % 2 for side in reach):
             raise ValueError(f"kernel_size {kernel_size} with dilation {dilation}: a map keeps its size with odd sides")
@@ -266,7 +271,7 @@ def tile_sparse_conv(
         options: `tile`, `keep`, `training`, `dilation`, `groups`, `bias` of `TileSparseConv2d`.
 
     Raises:
-        ValueError: for an impossible tile, budget or kernel.
+        ValueError: for an impossible tile, budget, kernel or number of channels.
 
     Example:
         >>> create_block("tile_sparse_conv", channels=8, tile=8, keep=0.25)(torch.rand(2, 8, 32, 32)).shape

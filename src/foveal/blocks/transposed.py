@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 from torch import nn
@@ -23,8 +24,8 @@ def transposed_conv(
     """The transposed convolution: every cell lays its weighted kernel on a map `stride` times as large, which adds up.
 
     Deconvolutional Networks, Zeiler et al. 2010. Where the stride does not divide the kernel, some cells are laid upon
-    more often than others, and a checkerboard shows (Odena et al. 2016); a warning says so. Padded so that maps grow
-    exactly by the stride.
+    more often than others, and a checkerboard shows (Odena et al. 2016); where dilation and stride have a divisor in
+    common, most cells are never laid upon. A warning says so. Padded so that maps grow exactly by the stride.
 
     Shapes: `(B, C, H, W) -> (B, C_out, stride * H, stride * W)`.
     Parameters: `C * C_out / groups * k * k + C_out`.
@@ -59,7 +60,14 @@ def transposed_conv(
         raise ValueError(
             f"kernel_size {kernel_size} with stride {stride}: an even kernel keeps no map's size; choose an odd one"
         )
-    if kernel_size % stride:
+    shared = math.gcd(dilation, stride)
+    if shared > 1 and kernel_size > 1:
+        warnings.warn(
+            f"the dilation {dilation} and the stride {stride} are both multiples of {shared}: at most one row and "
+            f"column in {shared} is ever written, the others keep the bias alone; take a dilation of 1",
+            stacklevel=2,
+        )
+    elif kernel_size % stride:
         warnings.warn(
             f"a kernel_size of {kernel_size} is no multiple of the stride {stride}: cells are written unequally often, "
             f"which shows as a checkerboard; take {-(-kernel_size // stride) * stride}",

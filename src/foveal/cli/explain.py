@@ -35,6 +35,7 @@ def explain(
     from foveal.analysis.explain.topics import TOPICS, topic_list
     from foveal.analysis.explain.topics import explain as make_page
 
+    language = language.strip().lower()
     try:
         topics = topic_list(language)
     except ValueError as error:
@@ -44,7 +45,7 @@ def explain(
             print(f"{name:<{max(map(len, TOPICS))}}  {line}")
         return
     try:
-        page = make_page(topic, language)
+        page = make_page(topic.strip().lower(), language)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="TOPIC") from None
     from foveal.analysis.explain.printing import show

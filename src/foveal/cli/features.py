@@ -127,7 +127,10 @@ def _list_layers(network: nn.Module, taken: NetworkInput) -> None:
 
     x = torch.zeros(1, 3, taken.height, taken.width)
     weight = next(network.parameters(), None)
-    for name, (channels, height, width) in layers_with_maps(network, x if weight is None else x.to(weight)).items():
+    found = layers_with_maps(network, x if weight is None else x.to(weight))
+    if not found:
+        raise ValueError(f"{type(network).__name__} has no layers with maps inside it")
+    for name, (channels, height, width) in found.items():
         print(f"{name}  {channels} channels of {height} x {width}")
 
 

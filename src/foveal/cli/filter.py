@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -107,7 +108,8 @@ def filter_(
     try:
         made = named_filter(kind, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--kind") from None
+        blamed = [f"--{name}" for name, value in given.items() if _is_told_of(name, value, str(error))]
+        raise typer.BadParameter(str(error), param_hint=", ".join(blamed) or "--kind") from None
     if white is not None and (made.result == "picture" or not 0 < white < math.inf):
         what = f"{kind} is written as it is" if made.result == "picture" else f"{white:g}: expected a number above 0"
         raise typer.BadParameter(what, param_hint="--white")
@@ -125,3 +127,8 @@ def filter_(
     elif result.full is not None:
         black = f"{-result.full:.4g}, mid-grey 0" if result.signed else "0"
         print(f"  white is {result.full:.4g}, black {black}")
+
+
+def _is_told_of(name: str, value: object, message: str) -> bool:
+    """Whether a message tells the value that was given for an option."""
+    return value is not None and re.search(rf"\b{name} (is )?{re.escape(repr(value))}(?![\w.])", message) is not None
