@@ -26,7 +26,7 @@ def squared_eccentricity(x: Tensor, place: Tensor | None = None) -> Tensor:
     """
     height, width = x.shape[-2:]
     half, dtype = max(height, width) / 2, torch.promote_types(x.dtype, torch.float32)
-    place = torch.full((1, 2), 0.5, dtype=dtype, device=x.device) if place is None else place_of(place, x, len(x))
+    place = torch.full((1, 2), 0.5, dtype=dtype, device=x.device) if place is None else place_of(place, x, x.shape[0])
     axes = [
         ((torch.arange(side, device=x.device, dtype=place.dtype) + 0.5 - place[:, axis, None] * side) / half).square()
         for axis, side in enumerate((height, width))
