@@ -26,7 +26,7 @@ def squared_eccentricity(x: Tensor, place: Tensor | None = None) -> Tensor:
     """
     height, width = x.shape[-2:]
     half, dtype = max(height, width) / 2, torch.promote_types(x.dtype, torch.float32)
-    place = torch.full((1, 2), 0.5, dtype=dtype, device=x.device) if place is None else place_of(place, x, len(x))
+    place = torch.full((1, 2), 0.5, dtype=dtype, device=x.device) if place is None else place_of(place, x, x.shape[0])
     axes = [
         ((torch.arange(side, device=x.device, dtype=place.dtype) + 0.5 - place[:, axis, None] * side) / half).square()
         for axis, side in enumerate((height, width))
@@ -48,7 +48,8 @@ def place_of(place: Tensor, x: Tensor, batch: int) -> Tensor:
     """
     place = torch.as_tensor(place, device=x.device)
     place = place.to(torch.promote_types(place.dtype, torch.float32))
-    if place.shape not in ((2,), (1, 2), (batch, 2)):
+    # One place for all is not compared with the batch, which an exported graph would then fix.
+    if place.shape not in ((2,), (1, 2)) and place.shape != (batch, 2):
         raise ValueError(f"fixation has shape {tuple(place.shape)}; expected (2,) or ({batch}, 2), y and x each")
     return place.view(-1, 2)
 
