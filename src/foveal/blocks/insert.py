@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.blocks.registry import create_block, find_block
-from foveal.blocks.without_numbers import named_tensors, run_without_numbers, throwaway
+from foveal.blocks.without_numbers import run_without_numbers, throwaway
 
 _NAME = "inserted"
 
@@ -184,8 +184,8 @@ def _run(
     picture: Tensor | None = None,
 ) -> Any:
     """Runs a module once in evaluation, without numbers where it can do without; `watch` gets the copy that runs."""
-    tensors = (value for _, value in named_tensors(module))
-    held = next((value for value in tensors if value.is_floating_point()), torch.empty(0))
+    # Weights say in what a module computes; buffers may be finer, as those that are kept exact.
+    held = next((value for value in module.parameters() if value.is_floating_point()), torch.empty(0))
     try:
         watch(probe := throwaway(module))
         return run_without_numbers(probe, torch.empty(*shape, dtype=held.dtype, device="meta"))
