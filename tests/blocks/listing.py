@@ -11,9 +11,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "blocks.md"
 HEAD = """# Building blocks
 
 `foveal.blocks.create_block(NAME, ...)` makes one, `list_blocks("*attention*")` finds them, and
-`help(find_block(NAME).make)` says what it is: formula, paper, shapes, parameters, when to use it and when not. Where
-PyTorch, torchvision or timm has a block, theirs is handed out. All take plain maps (B, C, H, W), and glimpses through
-`foveate`. Written by `python tests/blocks/listing.py`.
+`help(find_block(NAME).make)` says what it is: formula, paper, shapes, parameters, when to use it and when not.
+Where PyTorch, torchvision or timm has a block, theirs is handed out; kornia is no dependency, so the classical
+filters are our own, checked against SciPy and scikit-image. Blocks of maps take plain ones, (B, C, H, W), and
+glimpses through `foveate`; where that is not exact, or cannot be, the docstring says so. Written by `python
+tests/blocks/listing.py`.
 
 ```python
 import torchvision
