@@ -190,6 +190,16 @@ def test_a_changed_network_takes_glimpses(resnet):
         assert foveate(changed)(Retina(64, levels=2)(picture)).isfinite().all()
 
 
+def test_a_block_after_dropped_branches_takes_glimpses():
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), torchvision.ops.StochasticDepth(0.5, "row"))
+    changed = insert_block(dense, "cbam", after="1", start="as_made").eval()
+    picture = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        result = foveate(changed)(Retina(32, levels=1)(picture))[:, 0]
+        assert torch.equal(result, changed(picture))
+        assert not torch.equal(result, dense(picture))
+
+
 def test_patterns_name_modules_part_by_part(resnet):
     changed = insert_block(resnet, "pointwise_conv", after="layer[34].?.conv*")
     found = [path for path, module in changed.named_modules() if hasattr(module, "inserted")]

@@ -232,11 +232,13 @@ def foveate(
 
 def _drop_pictures(module: Any, x: Tensor) -> Tensor:
     """torchvision's stochastic depth (Huang et al. 2016), by pictures: its own draws for every row, here a window."""
-    if not module.training or not module.p:
-        return x
-    rows = len(x) if module.mode == "row" else 1
-    kept = x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(1.0 - module.p)
-    return x * (kept.div_(1.0 - module.p) if module.p < 1 else kept)
+    if module.training and module.p:
+        rows = len(x) if module.mode == "row" else 1
+        kept = x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(1.0 - module.p)
+        x = x * (kept.div_(1.0 - module.p) if module.p < 1 else kept)
+    for inserted in module.children():  # it has none of its own
+        x = inserted(x)
+    return x
 
 
 def _refuse_unsupported(made: Foveated) -> None:
