@@ -4,37 +4,24 @@ import doctest
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from cases import gathered, modules_of_tests
 
 import foveal.blocks.across_windows
 import foveal.blocks.registry
 from foveal.blocks.registry import FAMILIES, Block, create_block, find_block, list_blocks
 
 
-def modules_of_tests():
-    files = sorted(Path(__file__).parent.glob("test_*.py"))
-    return [importlib.import_module(file.stem) for file in files if file.stem != "test_registry"]
-
-
-def cases():
-    found = {}
-    for module in modules_of_tests():
-        for case in getattr(module, "CASES", []):
-            found.setdefault(case.name, []).append(case)
-    return found
-
-
 def test_every_block_is_tested_and_nothing_else_is():
     """By cases, or, what does not make maps of maps, by tests of its own, in a module that names it so."""
     others = [name for module in modules_of_tests() for name in getattr(module, "NO_MAPS", ())]
-    assert sorted([*cases(), *others]) == list_blocks()
+    assert sorted([*gathered(), *others]) == list_blocks()
 
 
 def test_every_family_has_one_that_the_ordinary_tests_check_in_full():
-    heads = {find_block(name).family for name, found in cases().items() if any(case.head for case in found)}
+    heads = {find_block(name).family for name, found in gathered().items() if any(case.head for case in found)}
     assert heads == set(FAMILIES)
 
 
