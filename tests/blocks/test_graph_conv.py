@@ -73,6 +73,8 @@ def test_a_given_graph_is_as_precise_as_the_maps():
 
 
 def test_the_impossible_is_refused():
+    with pytest.raises(ValueError, match="channels is 4 and out_channels 0; expected each at least 1"):
+        create_block("graph_conv", channels=4, out_channels=0)
     with pytest.raises(ValueError, match="neighbours is 6; expected 4 or 8"):
         create_block("graph_conv", channels=4, neighbours=6)
     with pytest.raises(ValueError, match=r"shape \(2, 3\); expected \(N, N\)"):

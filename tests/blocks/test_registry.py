@@ -36,6 +36,17 @@ def test_its_docstring_says_what_a_user_needs(name):
     assert re.search(r"\b(19|20)\d\d\b", said), f"{name}: no paper with its year"
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in list_blocks() if "channels" in inspect.signature(find_block(name).make).parameters]
+)
+def test_maps_without_channels_are_refused(name):
+    options = gathered()[name][0].options
+    for wrong in (0, -1):
+        channels = (4, wrong) if isinstance(options["channels"], tuple) else wrong  # of each map that it fuses
+        with pytest.raises(ValueError, match=rf"channels.*{wrong}|{wrong}.*channels"):
+            create_block(name, **{**options, "channels": channels})
+
+
 def test_names_that_are_not_there_name_the_nearest():
     with pytest.raises(ValueError, match=r"did you mean 'channel_gating'\?"):
         create_block("chanel_gating")
