@@ -12,6 +12,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 READMES = ["README.md", "README.zh-CN.md"]
+RUN = [READMES[0], pytest.param(READMES[1], marks=pytest.mark.full)]
+"""Their code is the same, which has a test of its own."""
 BLOCK = re.compile(r"(<!-- [^\n]* -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -32,7 +34,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", RUN)
 def test_python_snippets_run(name, folder):
     codes = blocks(name, "python")
     assert len(codes) >= 3
@@ -40,7 +42,7 @@ def test_python_snippets_run(name, folder):
         exec(compile(code, name, "exec"), {})
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", RUN)
 def test_command_lines_run(name, folder):
     from typer.testing import CliRunner
 

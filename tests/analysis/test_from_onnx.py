@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import doctest
-import os
+import importlib
 import pickle
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -71,6 +70,18 @@ def export(model: nn.Module, file: Path, style: str, side: int = 32, **options: 
     return file
 
 
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return made(Small())
+
+
+@pytest.fixture(scope="module")
+def small(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The model by each exporter."""
+    folder = tmp_path_factory.mktemp("small")
+    return {style: export(model, folder / f"{style}.onnx", style) for style in STYLES}
+
+
 def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -82,9 +93,8 @@ def norm_parameters_folded(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_small_network_is_what_it_was(style: str, tmp_path: Path) -> None:
-    model = made(Small())
-    network = check_graph(export(model, tmp_path / "small.onnx", style), {"x": X})
+def test_a_small_network_is_what_it_was(style: str, model: nn.Module, small: dict[str, Path]) -> None:
+    network = check_graph(small[style], {"x": X})
     torch.testing.assert_close(network(torch.from_numpy(X)), model(torch.from_numpy(X)), atol=1e-5, rtol=1e-5)
     assert parameters(network) == parameters(model) - norm_parameters_folded(model)
     assert not list(network.buffers())
@@ -125,8 +135,8 @@ def test_a_network_with_open_sizes_runs_at_others(style: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_each_node_is_one_function_under_its_layer(style: str, tmp_path: Path) -> None:
-    file = export(made(Small()), tmp_path / "small.onnx", style)
+def test_each_node_is_one_function_under_its_layer(style: str, small: dict[str, Path]) -> None:
+    file = small[style]
     network = network_from_onnx(file)
     rows = called(exported(network, [torch.from_numpy(X)]))
     assert max(Counter(path for _, path in rows).values()) == 1
@@ -440,8 +450,8 @@ def test_the_layer_of_a_node() -> None:
     assert layer_of("Relu_3", "Relu", [], "") == ""
 
 
-def test_the_network_can_be_copied_moved_and_kept(tmp_path: Path) -> None:
-    network = network_from_onnx(export(made(Small()), tmp_path / "small.onnx", "trace"))
+def test_the_network_can_be_copied_moved_and_kept(small: dict[str, Path]) -> None:
+    network = network_from_onnx(small["trace"])
     x = torch.from_numpy(X)
     wanted = network(x)
     for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
@@ -489,12 +499,10 @@ def matmul(file: Path, *, location: str = "weights.bin", **entries: int) -> Path
     return file
 
 
-def test_weights_in_a_file_beside_are_read(tmp_path: Path) -> None:
+def test_weights_in_a_file_beside_are_read(small: dict[str, Path], tmp_path: Path) -> None:
     check_graph(matmul(tmp_path / "a.onnx"), {"x": random(2, 4)})
-    model = made(Small())
-    file = export(model, tmp_path / "b.onnx", "graph", external_data=True)
-    assert (tmp_path / "b.onnx.data").exists()
-    check_graph(file, {"x": X})
+    assert small["graph"].with_name("graph.onnx.data").exists()
+    check_graph(small["graph"], {"x": X})
 
 
 def test_weights_elsewhere_are_refused(tmp_path: Path) -> None:
@@ -562,9 +570,8 @@ def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path) -> None:
             network_from_onnx(missing)
 
 
-def test_bytes_that_flip_never_give_anything_but_a_network_or_one_line(tmp_path: Path) -> None:
-    good = export(made(Small()), tmp_path / "small.onnx", "trace")
-    whole, generator = bytearray(good.read_bytes()), np.random.default_rng(0)
+def test_bytes_that_flip_never_give_anything_but_a_network_or_one_line(small: dict[str, Path], tmp_path: Path) -> None:
+    whole, generator = bytearray(small["trace"].read_bytes()), np.random.default_rng(0)
     # Outside the weights, where a flip is only another number.
     for _ in range(60):
         hurt = bytearray(whole)
@@ -647,13 +654,10 @@ def test_the_examples_of_the_docstrings_hold() -> None:
     assert doctest.testmod(onnx_names) == (0, 3)
 
 
-def test_without_onnx_the_message_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['onnx'] = None\n"
-        "from foveal.analysis.from_onnx.network import network_from_onnx\n"
-        "try:\n    network_from_onnx('a.onnx')\n"
-        "except ImportError as error:\n    print(error)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert "pip install 'foveal[export]'" in result.stdout
+def test_without_onnx_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("foveal.analysis.from_onnx")]:
+        monkeypatch.delitem(sys.modules, name)  # nor may its modules need it to be imported
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    network = importlib.import_module("foveal.analysis.from_onnx.network")
+    with pytest.raises(ImportError, match=r"pip install 'foveal\[export\]'"):
+        network.network_from_onnx("a.onnx")

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,31 +59,6 @@ CASES = [
         out=lambda channels, height, width: (sum(CHANNELS), height // 4, width // 4),
     ),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=["finest", "middle", "all"])
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=["finest", "middle", "all"])
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def levels(side=16, batch=2):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from filter_checks import BORDERS, MODES, filtered, picture
 from scipy import ndimage
 from skimage import filters
@@ -15,33 +15,7 @@ CASES = [
     Case("difference_of_gaussians", {"low": 0.8}),
     Case("difference_of_gaussians", {"high": 1.2, "border": "replicate"}, channels=1),
 ]
-IDS = [f"{case.name}-{at}" for at, case in enumerate(CASES)]
 NAMES = ("laplacian", "laplacian_of_gaussian", "difference_of_gaussians")
-
-
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.mark.parametrize("border", BORDERS)

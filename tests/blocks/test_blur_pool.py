@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 
 from foveal.blocks.registry import create_block
 
@@ -19,31 +19,6 @@ CASES = [
     Case("blur_pool", {"channels": 4, "kernel_size": 5, "padding_mode": "constant"}, out=halved),
     Case("blur_pool", {"channels": 4, "kernel_size": 5, "stride": 1, "padding_mode": "replicate"}),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_has_the_shapes_that_it_says(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients_are_those_of_finite_differences(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_it_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_it_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_works_on_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch import nn
 from torch.nn import functional as F
 
@@ -33,31 +33,6 @@ CASES = [
         out=lambda channels, height, width: (5, height, width),
     ),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=["centre", "plain"])
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=["centre", "plain"])
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def test_parameters_are_those_of_the_formula():

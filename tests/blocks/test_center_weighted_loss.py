@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,31 +18,6 @@ CASES = [
         head=True,
     )
 ]
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def test_it_is_the_weighted_mean_of_the_losses_of_all_places():

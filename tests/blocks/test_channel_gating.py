@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from layouts import maps_of
 
 import foveal.blocks.channel_gating as module
@@ -20,31 +20,6 @@ CASES = [
 ]
 
 FOVEAL = Layout.foveal(picture=[(120, 100), (64, 128)], size=16, levels=4, fixation=[(0.2, 0.7), (1.0, 0.0)])
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_has_the_shapes_that_it_says(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients_are_those_of_finite_differences(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_it_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_it_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_works_on_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch.nn import functional as F
 
 from foveal.blocks.conv_sizes import require_multiple, same_padding
@@ -23,31 +23,6 @@ CASES = [
     Case("multi_dilation_conv", {"channels": 4, "out_channels": 8}, out=lambda c, h, w: (8, h, w)),
     Case("multi_dilation_conv", {"channels": 4, "rates": (1, 3), "bias": False}),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@checked([case for case in CASES if case.glimpses])
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def count(block):

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch import nn
 
 from foveal.blocks.registry import create_block
@@ -27,31 +27,6 @@ CASES = [
         out=lambda c, h, w: (c, h // 2, w // 2),
     ),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@checked(CASES)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def read(x, y, column):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 
 from foveal.blocks.eccentricity_map import eccentricity_map
 from foveal.blocks.registry import create_block
@@ -8,31 +8,6 @@ from foveal.convert.foveate import foveate
 from foveal.retina import Retina
 
 CASES = [Case("eccentric_noise", {"strength": 0.3})]
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def spread(block, x, **options):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked, maps
+from cases import Case, maps
 from torch.nn import functional as F
 
 from foveal.blocks.registry import create_block
@@ -9,31 +9,6 @@ CASES = [
     Case("edge_compensation", {"channels": 4}),
     Case("edge_compensation", {"channels": 4, "factor": 4, "reduction": 2, "kernel": 5}),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=["2", "4"])
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=["2", "4"])
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.mark.parametrize(("channels", "reduction", "kernel"), [(8, 4, 3), (6, 1, 5), (2, 4, 3)])

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from filter_checks import BORDERS, MODES, filtered, picture
 from scipy import ndimage
 from skimage import filters
@@ -18,33 +18,7 @@ CASES = [
     Case("sobel", head=True),
     Case("sobel", {"direction": "x"}, channels=1),
 ]
-IDS = [f"{case.name}-{at}" for at, case in enumerate(CASES)]
 NAMES = ("roberts", "prewitt", "sobel")
-
-
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.mark.parametrize("border", BORDERS)

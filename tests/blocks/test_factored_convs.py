@@ -1,6 +1,6 @@
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch.nn import functional as F
 
 from foveal.blocks.registry import create_block
@@ -19,31 +19,6 @@ CASES = [
     Case("shuffled_conv", {"channels": 16}, channels=16),
     Case("shuffled_conv", {"channels": 8, "stride": 2}, channels=8, out=lambda c, h, w: (2 * c, h // 2, w // 2)),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@checked(CASES)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def count(block):

@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 import torch
-from checks import Case
+from cases import Case
 
 import foveal.blocks.gate as module
 from foveal.blocks.gate import Gate

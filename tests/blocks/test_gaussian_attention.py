@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import layouts, maps_of
@@ -24,31 +24,6 @@ CASES = [
 ]
 
 FOVEAL = Layout.foveal(picture=[(120, 100), (64, 128)], size=16, levels=4, fixation=[(0.2, 0.7), (1.0, 0.0)])
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_has_the_shapes_that_it_says(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients_are_those_of_finite_differences(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_it_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_it_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_works_on_glimpses(case):
-    check_glimpses(case)
 
 
 @given(layouts(), st.sampled_from([1, 2, 4]), st.floats(0.05, 3), st.floats(0, 0.95))

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 
 from foveal.blocks.registry import create_block
 from foveal.convert.foveate import foveate
@@ -26,31 +26,6 @@ CASES = [
     Case("graph_conv", {"channels": 4, "neighbours": 4, "out_channels": 6}, out=lambda c, h, w: (6, h, w)),
     Case("graph_conv", {"channels": 4, "adjacency": grid(8, 8, 4)}, sides=((8, 8), (4, 16)), glimpses=False),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@checked([case for case in CASES if case.glimpses])
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.mark.parametrize("neighbours", [4, 8])
@@ -98,6 +73,8 @@ def test_a_given_graph_is_as_precise_as_the_maps():
 
 
 def test_the_impossible_is_refused():
+    with pytest.raises(ValueError, match="channels is 4 and out_channels 0; expected each at least 1"):
+        create_block("graph_conv", channels=4, out_channels=0)
     with pytest.raises(ValueError, match="neighbours is 6; expected 4 or 8"):
         create_block("graph_conv", channels=4, neighbours=6)
     with pytest.raises(ValueError, match=r"shape \(2, 3\); expected \(N, N\)"):

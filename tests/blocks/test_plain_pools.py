@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 
 from foveal.blocks.registry import create_block
 
@@ -46,31 +46,6 @@ CASES = [
     ),
     Case("adaptive_pool", {"channels": 4, "size": 4, "kind": "max"}, out=lambda c, h, w: (c, 4, 4)),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_has_the_shapes_that_it_says(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients_are_those_of_finite_differences(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_it_compiles(case):
-    check_compiles(case)
-
-
-@checked([case for case in CASES if case.exports is True])
-def test_it_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_works_on_glimpses(case):
-    check_glimpses(case)
 
 
 def test_pools_side_by_side_are_those_of_skimage():

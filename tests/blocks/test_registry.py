@@ -4,37 +4,24 @@ import doctest
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from cases import gathered, modules_of_tests
 
 import foveal.blocks.across_windows
 import foveal.blocks.registry
 from foveal.blocks.registry import FAMILIES, Block, create_block, find_block, list_blocks
 
 
-def modules_of_tests():
-    files = sorted(Path(__file__).parent.glob("test_*.py"))
-    return [importlib.import_module(file.stem) for file in files if file.stem != "test_registry"]
-
-
-def cases():
-    found = {}
-    for module in modules_of_tests():
-        for case in getattr(module, "CASES", []):
-            found.setdefault(case.name, []).append(case)
-    return found
-
-
 def test_every_block_is_tested_and_nothing_else_is():
     """By cases, or, what does not make maps of maps, by tests of its own, in a module that names it so."""
     others = [name for module in modules_of_tests() for name in getattr(module, "NO_MAPS", ())]
-    assert sorted([*cases(), *others]) == list_blocks()
+    assert sorted([*gathered(), *others]) == list_blocks()
 
 
 def test_every_family_has_one_that_the_ordinary_tests_check_in_full():
-    heads = {find_block(name).family for name, found in cases().items() if any(case.head for case in found)}
+    heads = {find_block(name).family for name, found in gathered().items() if any(case.head for case in found)}
     assert heads == set(FAMILIES)
 
 
@@ -47,6 +34,17 @@ def test_its_docstring_says_what_a_user_needs(name):
     for part in ("Args:", "Parameters:", "Shapes:", "Use it", "Not ", "Example:"):
         assert part in said, f"{name}: {part!r} is missing from the docstring"
     assert re.search(r"\b(19|20)\d\d\b", said), f"{name}: no paper with its year"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_blocks() if "channels" in inspect.signature(find_block(name).make).parameters]
+)
+def test_maps_without_channels_are_refused(name):
+    options = gathered()[name][0].options
+    for wrong in (0, -1):
+        channels = (4, wrong) if isinstance(options["channels"], tuple) else wrong  # of each map that it fuses
+        with pytest.raises(ValueError, match=rf"channels.*{wrong}|{wrong}.*channels"):
+            create_block(name, **{**options, "channels": channels})
 
 
 def test_names_that_are_not_there_name_the_nearest():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 
 from foveal.blocks.registry import create_block
 
@@ -11,31 +11,6 @@ CASES = [
     Case("spatial_channel_attention", {"channels": 4}),
     Case("spatial_channel_attention", {"channels": 4, "combine": "max"}),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_has_the_shapes_that_it_says(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients_are_those_of_finite_differences(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_it_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_it_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_works_on_glimpses(case):
-    check_glimpses(case)
 
 
 @pytest.mark.parametrize("combine", ["add", "max"])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 
 from foveal.blocks.registry import create_block
 from foveal.convert.foveate import foveate
@@ -19,31 +19,6 @@ CASES = [
     Case("stochastic_pool", {"channels": 4, "kernel_size": 3, "stride": 2, "padding": 1}, out=halved),
     Case("stochastic_pool", {"channels": 4, "kernel_size": 3, "stride": 1, "padding": 1}),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_has_the_shapes_that_it_says(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients_are_those_of_finite_differences(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_it_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_it_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_works_on_glimpses(case):
-    check_glimpses(case)
 
 
 def test_evaluation_returns_the_expectation():

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,31 +19,6 @@ CASES = [
     ),
     Case("tile_sparse_conv", {"channels": 4, "tile": 8, "keep": 1.0}, gradients=False),
 ]
-
-
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked([case for case in CASES if case.gradients])
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@checked(CASES)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def test_parameters_are_those_of_the_convolution_and_the_gate():

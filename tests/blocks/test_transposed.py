@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 import torch
-from checks import Case, check_compiles, check_exports, check_glimpses, check_gradients, check_shapes, checked
+from cases import Case
 from torch import nn
 
 from foveal.blocks.registry import create_block
@@ -18,31 +18,6 @@ CASES = [
     Case("transposed_conv", {"channels": 4, "kernel_size": 9, "stride": 3}, out=lambda c, h, w: (c, 3 * h, 3 * w)),
     Case("transposed_conv", {"channels": 4, "kernel_size": 3, "stride": 1, "dilation": 2}),
 ]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_shapes(case):
-    check_shapes(case)
-
-
-@checked(CASES)
-def test_gradients(case):
-    check_gradients(case)
-
-
-@checked(CASES)
-def test_compiles(case):
-    check_compiles(case)
-
-
-@checked(CASES)
-def test_exports(case, tmp_path):
-    check_exports(case, tmp_path)
-
-
-@checked(CASES)
-def test_glimpses(case):
-    check_glimpses(case)
 
 
 def tiled(network, picture, size):

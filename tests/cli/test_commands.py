@@ -389,11 +389,11 @@ def test_a_bad_picture_on_standard_input_does_not_stop_the_others(foveal_says, f
     assert "is not a picture" in err
 
 
-def test_view_draws_a_picture_from_standard_input_to_standard_output(files):
-    with open(files[0], "rb") as picture:
-        process = start("view", "-", "-o", "-", "--size", "16", stdin=picture)
-        out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, b"")
+def test_view_draws_a_picture_from_standard_input_to_standard_output(files, monkeypatch, capsysbinary):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(files[0]).read_bytes())))
+    assert main(["view", "-", "-o", "-", "--size", "16"]) == 0
+    out, err = capsysbinary.readouterr()
+    assert err == b""
     assert Image.open(io.BytesIO(out)).format == "PNG"
 
 

@@ -31,7 +31,7 @@ class Architecture:
     refused: str = ""
     """Part of the reason, for those that cannot be converted."""
     ordinary: bool = False
-    """One of its family is in the ordinary tests."""
+    """One of its family is in the ordinary tests, unless its family is large and another stands for it there."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Findings:
     backward: bool
 
 
-def _a(family: str, names: str, **more: object) -> list[Architecture]:
-    """The first of the names stands for its family in the ordinary tests."""
-    return [Architecture(family, name, ordinary=not place, **more) for place, name in enumerate(names.split())]  # type: ignore[arg-type]
+def _a(family: str, names: str, *, like: str = "", **more: object) -> list[Architecture]:
+    """The first of the names stands for its family in the ordinary tests, unless that is `like` one that does."""
+    ordinary = [not place and not like for place in range(len(names.split()))]
+    return [Architecture(family, name, ordinary=it, **more) for name, it in zip(names.split(), ordinary, strict=True)]  # type: ignore[arg-type]
 
 
 ARCHITECTURES = [
@@ -58,12 +59,12 @@ ARCHITECTURES = [
     *_a("NF-Net", "timm:nf_regnet_b0"),
     *_a("DenseNet", "torchvision:densenet121 timm:densenet121"),
     *_a("AlexNet", "torchvision:alexnet"),
-    *_a("VGG", "torchvision:vgg11_bn torchvision:vgg11"),
+    *_a("VGG", "torchvision:vgg11_bn torchvision:vgg11", like="AlexNet"),
     *_a("SqueezeNet", "torchvision:squeezenet1_1 torchvision:squeezenet1_0"),
     *_a("MobileNet v2", "timm:mobilenetv2_050 torchvision:mobilenet_v2"),
     *_a("MobileNet v3", "timm:mobilenetv3_small_050 torchvision:mobilenet_v3_small timm:lcnet_050 timm:hardcorenas_a"),
     *_a("MobileNet v4", "timm:mobilenetv4_conv_small_050"),
-    *_a("MobileOne", "timm:mobileone_s0"),
+    *_a("MobileOne", "timm:mobileone_s0", like="RepVGG"),
     *_a("EfficientNet", "timm:efficientnet_b0 timm:tf_efficientnet_b0 timm:tinynet_e timm:mixnet_s"),
     *_a("MNASNet, FBNet", "torchvision:mnasnet0_5 timm:fbnetc_100 timm:spnasnet_100"),
     *_a("ReXNet", "timm:rexnet_100"),
@@ -73,20 +74,20 @@ ARCHITECTURES = [
     *_a("GhostNet", "timm:ghostnet_050 timm:repghostnet_050"),
     *_a("RepVGG", "timm:repvgg_a0"),
     *_a("Inception", "torchvision:googlenet timm:inception_v4 timm:inception_resnet_v2"),
-    *_a("Inception v3", "timm:inception_v3", size=96),
-    *_a("Xception", "timm:xception41"),
+    *_a("Inception v3", "timm:inception_v3", like="Inception", size=96),
+    *_a("Xception", "timm:xception41", like="MobileNet v2"),
     *_a("DLA", "timm:dla34"),
     *_a("HRNet", "timm:hrnet_w18_small"),
     *_a("VoVNet", "timm:ese_vovnet19b_dw"),
     *_a("GERNet", "timm:gernet_s"),
     *_a("DPN", "timm:dpn48b"),
-    *_a("SelecSLS", "timm:selecsls42"),
+    *_a("SelecSLS", "timm:selecsls42", like="DLA"),
     *_a("HGNet", "timm:hgnetv2_b0"),
     *_a("FasterNet, StarNet", "timm:fasternet_t0 timm:starnet_s1"),
     *_a("FocalNet", "timm:focalnet_tiny_srf"),
     *_a("MetaFormer", "timm:poolformer_s12"),
     *_a("ViT", "timm:vit_tiny_patch16_224 timm:vit_small_patch16_224", size=112, tiles=2),
-    *_a("ViT, patches of 32", "torchvision:vit_b_32 timm:vit_small_patch32_224", size=32, tiles=7),
+    *_a("ViT, patches of 32", "torchvision:vit_b_32 timm:vit_small_patch32_224", like="ViT", size=32, tiles=7),
     *_a("ViT with registers", "timm:vit_medium_patch16_reg4_gap_256", size=128, tiles=2),
     *_a(
         "DeiT",

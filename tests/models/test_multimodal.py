@@ -466,7 +466,7 @@ if absent:
 """
 
 
-@pytest.mark.parametrize("absent", ["", "torchvision"])
+@pytest.mark.parametrize("absent", [pytest.param("", marks=pytest.mark.full), "torchvision"])
 def test_importing_registers_once_or_again_without_a_word(absent: str, saved: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORTING, absent, str(saved)], capture_output=True, text=True, timeout=300, check=False
@@ -588,6 +588,7 @@ def assert_same_tokens(given: tuple[Tensor, Tensor], expected: tuple[Tensor, Ten
     torch.testing.assert_close(given[0][given[1]], expected[0][expected[1]], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_the_vision_side_compiles_into_one_graph_that_sees_the_same(
     make_model: Callable[..., MultiModalTransformer], pictures: list[Tensor]

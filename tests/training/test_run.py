@@ -1,5 +1,6 @@
 """A recipe runs from end to end, whole or in pieces, to the same model."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -46,24 +47,32 @@ TINY = {
 }
 STAGES = "distil", "caption", "reward"
 
-# Trains until the step of a stage in which it is to be killed, says so, and waits for that.
+# For each stage a process that trains until the step in which it is to be killed, says so, and waits for that. They are
+# forks of one that imports all that they need, since importing takes longer than training.
 UNTIL_KILLED = """
-import sys, time, torch
+import os, sys, time, torch
 torch.set_num_threads(1)
 from foveal.training import stages
 from foveal.training.recipe import load_recipe
 from foveal.training.run import train
-recipe, folder, stage, killed_at = sys.argv[1:]
+recipe, folder, killed_at = sys.argv[1:]
 fit = stages.fit
-def waiting(model, draw, place, **how):
-    def until(step):
-        if place.name == stage and step == int(killed_at):
-            print("waiting", flush=True)
-            time.sleep(600)
-        return draw(step)
-    return fit(model, until, place, **how)
-stages.fit = waiting
-train(load_recipe(recipe), folder)
+def until_killed(stage):
+    def waiting(model, draw, place, **how):
+        def until(step):
+            if place.name == stage and step == int(killed_at):
+                print("waiting:", stage, os.getpid(), flush=True)
+                time.sleep(600)
+            return draw(step)
+        return fit(model, until, place, **how)
+    stages.fit = waiting
+    train(load_recipe(recipe), os.path.join(folder, stage))
+for stage in "distil", "caption", "reward":
+    child = os.fork()
+    if not child:
+        until_killed(stage)
+        sys.exit("it was not killed")
+    print("ended:", stage, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -89,6 +98,39 @@ def recipe_file(tmp_path_factory) -> Path:
 def whole_run(recipe_file, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     train(load_recipe(recipe_file), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed_runs(recipe_file, tmp_path_factory) -> Path:
+    """A folder for each stage, of a run that was killed in it."""
+    folder = tmp_path_factory.mktemp("killed")
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNTIL_KILLED, str(recipe_file), str(folder), str(KILLED_AT)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    told = (line.split() for line in process.stdout if line.startswith(("waiting:", "ended:")))
+    try:
+        for stage in STAGES:
+            what, which, child = next(told)
+            assert (what, which) == ("waiting:", stage), "it ended before it could be killed"
+            complete, deadline = (
+                folder / stage / stage / f"checkpoint-{SAVE_EVERY}" / "ema.safetensors",
+                time.time() + 60,
+            )
+            while not complete.exists() and time.time() < deadline:
+                time.sleep(0.05)
+            os.kill(int(child), signal.SIGKILL)
+            assert next(told) == ["ended:", stage, str(-signal.SIGKILL)]
+            assert complete.exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
     return folder
 
 
@@ -129,25 +171,10 @@ def test_the_model_of_a_run_is_half_precision_and_describes(whole_run):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_that_was_killed_and_resumed_has_the_weights_of_one_that_was_not(stage, recipe_file, whole_run, tmp_path):
-    folder = tmp_path / "killed"
-    child = subprocess.Popen(
-        [sys.executable, "-c", UNTIL_KILLED, str(recipe_file), str(folder), stage, str(KILLED_AT)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    try:
-        assert any(line.strip() == "waiting" for line in child.stdout), "it ended before it could be killed"
-        complete, deadline = folder / stage / f"checkpoint-{SAVE_EVERY}" / "ema.safetensors", time.time() + 60
-        while not complete.exists() and time.time() < deadline:
-            time.sleep(0.05)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-    assert complete.exists()
-    assert child.returncode == -signal.SIGKILL
+def test_a_run_that_was_killed_and_resumed_has_the_weights_of_one_that_was_not(
+    stage, recipe_file, whole_run, killed_runs
+):
+    folder = killed_runs / stage
     assert not (folder / "model").exists()
     assert not (folder / stage / f"checkpoint-{STEPS}").exists()
     model = train(load_recipe(recipe_file), folder, resume=True)

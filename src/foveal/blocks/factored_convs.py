@@ -39,7 +39,7 @@ def depthwise_separable_conv(
         bias: whether the 1 x 1 adds a learned number to each channel.
 
     Raises:
-        ValueError: for an even kernel, another stride, or a kernel or dilation below 1.
+        ValueError: for an even kernel, another stride, or channels, a kernel or a dilation below 1.
         ImportError: without timm.
 
     Example:
@@ -50,11 +50,14 @@ def depthwise_separable_conv(
         from timm.layers import SeparableConv2d
     except ImportError as error:
         raise ImportError("depthwise_separable_conv is timm's; pip install 'foveal[train]'") from error
-    if min(kernel_size, dilation) < 1:
-        raise ValueError(f"kernel_size {kernel_size}, dilation {dilation}: expected each at least 1")
+    out_channels = channels if out_channels is None else out_channels
+    if min(channels, out_channels, kernel_size, dilation) < 1:
+        raise ValueError(
+            f"channels {channels}, out_channels {out_channels}, kernel_size {kernel_size}, dilation {dilation}: "
+            f"expected each at least 1"
+        )
     if kernel_size % 2 == 0 or stride not in (1, 2):
         raise ValueError(f"kernel_size {kernel_size}, stride {stride}: expected an odd kernel and a stride of 1 or 2")
-    out_channels = channels if out_channels is None else out_channels
     made: nn.Module = SeparableConv2d(channels, out_channels, kernel_size, stride, dilation, bias=bias)
     return made
 

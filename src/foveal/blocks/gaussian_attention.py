@@ -117,7 +117,7 @@ def gaussian_attention(
     Not where the edge matters as much as the middle, as in segmentation: it can only dim. It saves no work.
 
     Args:
-        channels: C; any number serves, since all channels are weighed alike.
+        channels: C; all are weighed alike.
         sigma: width at the start, in units of half the longer side; narrow in shallow stages, wider in deep ones.
         floor: the weight infinitely far away, in [0, 1).
         learnable: whether sigma receives gradient.
@@ -125,12 +125,14 @@ def gaussian_attention(
         learn_center: whether that place is learned too; it starts at `center`, or at the picture's middle.
 
     Raises:
-        ValueError: for sigma, floor or center out of range.
+        ValueError: for channels below 1, or sigma, floor or center out of range.
 
     Example:
         >>> create_block("gaussian_attention", channels=8, learn_center=True)(torch.rand(2, 8, 16, 16)).shape
         torch.Size([2, 8, 16, 16])
     """
+    if channels < 1:
+        raise ValueError(f"channels is {channels}; expected at least 1")
     return GaussianSpatialAttention(sigma, floor=floor, learnable=learnable, center=center, learn_center=learn_center)
 
 

@@ -32,7 +32,8 @@ class GraphConv(ExactBuffers):
         bias: whether a learned number is added to each channel.
 
     Raises:
-        ValueError: for other numbers of neighbours, an adjacency that is none, or maps of another number of cells.
+        ValueError: for channels below 1, other numbers of neighbours, an adjacency that is none, or maps of another
+            number of cells.
 
     Example:
         >>> create_block("graph_conv", channels=8, neighbours=4)(torch.rand(2, 8, 6, 6)).shape
@@ -52,9 +53,12 @@ class GraphConv(ExactBuffers):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        out_channels = channels if out_channels is None else out_channels
+        if channels < 1 or out_channels < 1:
+            raise ValueError(f"channels is {channels} and out_channels {out_channels}; expected each at least 1")
         if neighbours not in (4, 8):
             raise ValueError(f"neighbours is {neighbours}; expected 4 or 8")
-        self.project = nn.Conv2d(channels, channels if out_channels is None else out_channels, 1, bias=bias)
+        self.project = nn.Conv2d(channels, out_channels, 1, bias=bias)
         if adjacency is None:
             self.adjacency = None
         else:

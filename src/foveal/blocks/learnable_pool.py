@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.blocks.plain_pools import known_stride
+from foveal.blocks.plain_pools import known_stride, require_channels
 from foveal.blocks.registry import Block
 
 
@@ -51,8 +51,7 @@ class LearnablePool2d(nn.Module):
         shared: bool = False,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels is {channels}; expected at least 1")
+        require_channels(channels)
         self.channels, self.stride, self.padding = channels, known_stride(kernel_size, stride, padding), padding
         self.logits = nn.Parameter(torch.zeros(1 if shared else channels, kernel_size, kernel_size))
 

@@ -24,19 +24,20 @@ def max_pool(
     Not where shifts by a pixel must not show (see `blur_pool`), nor where every cell needs gradient.
 
     Args:
-        channels: C; any number serves.
+        channels: C; the pool is the same for any number of them.
         kernel_size: k, cells along a window's side.
         stride: from window to window; k by default.
         padding: cells around the map, which are never the largest; at most half of k.
         dilation: from cell to cell of a window.
 
     Raises:
-        ValueError: for sides below 1, or a padding above half the kernel.
+        ValueError: for channels or sides below 1, or a padding above half the kernel.
 
     Example:
         >>> create_block("max_pool", channels=8)(torch.rand(2, 8, 8, 8)).shape
         torch.Size([2, 8, 4, 4])
     """
+    require_channels(channels)
     stride = known_stride(kernel_size, stride, padding)
     if dilation < 1:
         raise ValueError(f"dilation is {dilation}; expected a whole number of at least 1")
@@ -58,19 +59,20 @@ def average_pool(
     Not where a weak response beside nothing must survive: the mean thins it out by k * k.
 
     Args:
-        channels: C; any number serves.
+        channels: C; the pool is the same for any number of them.
         kernel_size: k, cells along a window's side.
         stride: from window to window; k by default.
         padding: cells of zeros around the map; at most half of k.
         count_padding: whether those count in the mean.
 
     Raises:
-        ValueError: for sides below 1, or a padding above half the kernel.
+        ValueError: for channels or sides below 1, or a padding above half the kernel.
 
     Example:
         >>> create_block("average_pool", channels=8, kernel_size=3, stride=2, padding=1)(torch.rand(2, 8, 8, 8)).shape
         torch.Size([2, 8, 4, 4])
     """
+    require_channels(channels)
     return nn.AvgPool2d(
         kernel_size, known_stride(kernel_size, stride, padding), padding, count_include_pad=count_padding
     )
@@ -96,19 +98,20 @@ def overlapping_pool(
     Not without padding where sizes must halve exactly: 3 at stride 2 makes 7 of 16; with a padding of 1 it makes 8.
 
     Args:
-        channels: C; any number serves.
+        channels: C; the pool is the same for any number of them.
         kernel_size: k, cells along a window's side.
         stride: from window to window, below k.
         padding: cells around the map; at most half of k. AlexNet has none.
         kind: the "max" or the "average" of each window.
 
     Raises:
-        ValueError: for a stride that is not below the kernel, sides below 1, too much padding, another kind.
+        ValueError: for channels or sides below 1, a stride not below the kernel, too much padding, another kind.
 
     Example:
         >>> create_block("overlapping_pool", channels=8)(torch.rand(2, 8, 13, 13)).shape
         torch.Size([2, 8, 6, 6])
     """
+    require_channels(channels)
     _refuse_kind(kind)
     if stride >= kernel_size:
         raise ValueError(f"stride {stride} is not below kernel_size {kernel_size}, so no windows overlap; see max_pool")
@@ -131,17 +134,18 @@ def global_pool(
     Not where the answer depends on where something is; `spatial_pyramid_pool` and `adaptive_pool` keep some of it.
 
     Args:
-        channels: C; any number serves.
+        channels: C; the pool is the same for any number of them.
         kind: the "average" or the "max".
         flatten: leave out the two sides of 1.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: for channels below 1, or another kind.
 
     Example:
         >>> create_block("global_pool", channels=8)(torch.rand(2, 8, 5, 7)).shape
         torch.Size([2, 8])
     """
+    require_channels(channels)
     _refuse_kind(kind)
     pool = nn.AdaptiveMaxPool2d(1) if kind == "max" else nn.AdaptiveAvgPool2d(1)
     return nn.Sequential(pool, nn.Flatten()) if flatten else pool
@@ -164,22 +168,29 @@ def adaptive_pool(
     of sizes that divide the map's.
 
     Args:
-        channels: C; any number serves.
+        channels: C; the pool is the same for any number of them.
         size: P and Q, or one number for both.
         kind: the "average" or the "max" of each bin.
 
     Raises:
-        ValueError: for a size below 1, or another kind.
+        ValueError: for channels or a size below 1, or another kind.
 
     Example:
         >>> create_block("adaptive_pool", channels=8, size=(2, 3))(torch.rand(2, 8, 11, 7)).shape
         torch.Size([2, 8, 2, 3])
     """
+    require_channels(channels)
     _refuse_kind(kind)
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or any(side < 1 for side in sides):
         raise ValueError(f"size is {size}; expected one or two whole numbers of at least 1")
     return nn.AdaptiveMaxPool2d(sides) if kind == "max" else nn.AdaptiveAvgPool2d(sides)
+
+
+def require_channels(channels: int) -> None:
+    """Refuses a block that is to take maps without channels."""
+    if channels < 1:
+        raise ValueError(f"channels is {channels}; expected at least 1")
 
 
 def known_stride(kernel_size: int, stride: int | None, padding: int) -> int:

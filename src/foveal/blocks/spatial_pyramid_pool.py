@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.blocks.plain_pools import require_channels
 from foveal.blocks.registry import Block
 
 
@@ -30,12 +31,12 @@ class SpatialPyramidPool(nn.Module):
     grids that divide the map.
 
     Args:
-        channels: C; any number serves.
+        channels: C; the pool is the same for any number of them.
         sizes: n of each grid.
         kind: the "max" or the "average" of each bin.
 
     Raises:
-        ValueError: for no sizes, one below 1, or another kind.
+        ValueError: for channels below 1, no sizes, one below 1, or another kind.
 
     Example:
         >>> create_block("spatial_pyramid_pool", channels=8)(torch.rand(2, 8, 13, 9)).shape
@@ -46,6 +47,7 @@ class SpatialPyramidPool(nn.Module):
         self, channels: int, *, sizes: Sequence[int] = (1, 2, 4), kind: Literal["max", "average"] = "max"
     ) -> None:
         super().__init__()
+        require_channels(channels)
         if not sizes or any(side < 1 for side in sizes):
             raise ValueError(f"sizes is {sizes}; expected at least one whole number, each at least 1")
         if kind not in ("max", "average"):

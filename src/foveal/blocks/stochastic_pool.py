@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.blocks.plain_pools import known_stride
+from foveal.blocks.plain_pools import known_stride, require_channels
 from foveal.blocks.registry import Block
 
 
@@ -33,7 +33,7 @@ class StochasticPool2d(nn.Module):
         padding: cells of zeros around the map, which are never drawn beside others; at most half of k.
 
     Raises:
-        ValueError: for sides below 1, or a padding above half the kernel.
+        ValueError: for channels or sides below 1, or a padding above half the kernel.
 
     Example:
         >>> create_block("stochastic_pool", channels=8, kernel_size=3, stride=2)(torch.rand(2, 8, 9, 9)).shape
@@ -44,8 +44,7 @@ class StochasticPool2d(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 2, stride: int | None = None, padding: int = 0) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels is {channels}; expected at least 1")
+        require_channels(channels)
         self.stride, self.padding = known_stride(kernel_size, stride, padding), padding
         self.kernel_size = kernel_size
         cells = kernel_size**2

@@ -108,7 +108,7 @@ def residual_bottleneck(
         norm_layer: called with a number of channels; batch norm by default.
 
     Raises:
-        ValueError: for channels that 4 or the groups do not divide, or a stride or dilation below 1.
+        ValueError: for channels that 4 or the groups do not divide, or channels, a stride or a dilation below 1.
         ImportError: without torchvision.
 
     Example:
@@ -119,8 +119,8 @@ def residual_bottleneck(
         from torchvision.models.resnet import Bottleneck
     except ImportError as error:
         raise ImportError("residual_bottleneck is torchvision's; pip install 'foveal[train]'") from error
-    if min(stride, dilation) < 1:
-        raise ValueError(f"stride {stride}, dilation {dilation}: expected each at least 1")
+    if min(channels, stride, dilation) < 1:
+        raise ValueError(f"channels {channels}, stride {stride}, dilation {dilation}: expected each at least 1")
     out_channels = channels if out_channels is None else out_channels
     require_multiple(Bottleneck.expansion, "the bottleneck's ratio of", out_channels=out_channels)
     middle = out_channels // Bottleneck.expansion

@@ -51,12 +51,13 @@ def view(
     wanted = read_levels(levels) or "auto"
     point = read_fixation(fixation)
     from foveal.analysis.glimpse_drawing import draw_glimpse
-    from foveal.models.saliency import salient_fixation
     from foveal.picture import open_picture
     from foveal.retina import Retina
 
     opened = open_picture(standard_input() if picture == STANDARD else picture)
     if point == "auto":
+        from foveal.models.saliency import salient_fixation
+
         point = salient_fixation(opened)
     glimpse = Retina(size, wanted, enlarge=True)([opened], point)
     drawing = draw_glimpse(glimpse, picture=(opened.height, opened.width))
