@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from foveal.analysis.boxes import Reach, thinned
 from foveal.analysis.count import bytes_of, cost_of, is_view
+from foveal.analysis.example_inputs import example_inputs, is_channels_last
 from foveal.analysis.peak import peak_bytes
 from foveal.analysis.reach import reaches
 from foveal.analysis.trace import Trace, layer_of, operation, shape_of, trace, value_of
@@ -120,25 +121,29 @@ class Analysis:
 
 
 def analyze(
-    network: nn.Module, size: int | Sequence[int] = 224, *, inputs: Sequence[Any] | None = None, time: bool = False
+    network: nn.Module,
+    size: int | Sequence[int] | None = None,
+    *,
+    inputs: Sequence[Any] | None = None,
+    time: bool = False,
 ) -> Analysis:
     """Counts what a network costs and finds what each of its layers sees.
 
     Args:
         network: that takes a picture (B, C, H, W) first.
-        size: height and width of the picture, or one number for both; the batch is 1.
+        size: height and width of the picture, or one number for both; by default 224, or what an ONNX file says.
         inputs: what the network takes instead, its positional arguments.
         time: also run it, and measure every layer.
 
     Raises:
         Untraceable: if the network's run cannot be recorded.
-        ValueError: for an impossible size.
+        ValueError: for an impossible size, or a network that takes no picture; see `example_inputs`.
 
     Example:
         >>> analyze(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 32).macs
         194400
     """
-    given = list(inputs) if inputs is not None else [example_picture(network, size)]
+    given = list(inputs) if inputs is not None else example_inputs(network, size)
     return from_trace(network, trace(network, given), given if time else None)
 
 
@@ -148,7 +153,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
     from foveal.analysis.replay import node_times
 
     picture = shape_of(recorded.inputs[0])
-    found = reaches(recorded) if len(picture) == 4 else {}
+    found = reaches(recorded) if len(picture) == 4 and not is_channels_last(network) else {}
     seconds = node_times(recorded, inputs) if inputs is not None else {}
     layers, counted, uncounted = [], set(), []
     for group in groups_of(recorded):
@@ -191,16 +196,6 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         uncounted=tuple(dict.fromkeys(uncounted)),
     )
     return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, network))})
-
-
-def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torch.Tensor:
-    """Zeros (1, C, H, W), with as many channels as a network's first convolution takes; 3 where it has none."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"size is {size!r}; expected a height and a width of at least 1, or one number for both")
-    channels = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
-    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, channels, *sides, dtype=weight.dtype, device=weight.device)
 
 
 def groups_of(recorded: Trace) -> list[list[fx.Node]]:

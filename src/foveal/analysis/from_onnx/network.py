@@ -69,6 +69,7 @@ class OnnxNetwork(nn.Module):
 
     Attributes:
         inputs: name -> shape of each input, None for sizes that the file leaves open, or instead of the whole shape.
+        input_dtypes: name -> type of each input.
         input_name: of the first input; likewise `input_shape` and `input_dtype`.
         outputs: names.
         nodes: path of each module that runs a node -> the node's name in the file.
@@ -79,6 +80,7 @@ class OnnxNetwork(nn.Module):
         self.path = path
         self.inputs, dtypes = _inputs(proto, graph)
         self.input_name = next(iter(self.inputs))
+        self.input_dtypes = dict(zip(self.inputs, dtypes, strict=True))
         self.input_shape, self.input_dtype = self.inputs[self.input_name], dtypes[0]
         self.outputs = [entry.name for entry in proto.output]
         self.nodes: dict[str, str] = {}
