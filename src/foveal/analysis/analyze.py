@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -200,7 +200,16 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         uncounted=tuple(dict.fromkeys(uncounted)),
         unknown=tuple(dict.fromkeys(layer_of(nodes[-1])[0] for nodes in groups if _is_unknown(found.get(nodes[-1])))),
     )
-    return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, groups, found, _moved))})
+    remarks = [*remarks_on(made, groups, found, _moved), *_approximations(network)]
+    return Analysis(**{**made.__dict__, "remarks": tuple(remarks)})
+
+
+def _approximations(network: nn.Module) -> Iterator[str]:
+    """Nodes of an ONNX file that PyTorch does in another way."""
+    for path, module in network.named_modules():
+        how = module.approximation() if isinstance(module, OnnxStep) else None
+        if how is not None:
+            yield f"{path} {how}: it costs as much, and gives other numbers."
 
 
 def groups_of(recorded: Trace) -> list[list[fx.Node]]:

@@ -170,7 +170,9 @@ class OnnxNetwork(nn.Module):
             raise ValueError(f"its outputs {set(self._read_from) - defined} are made by nothing")
 
     def _store(self, name: str, pieces: list[str], weight: Weight) -> None:
-        value = nn.Parameter(weight.tensor) if weight.learned else weight.tensor
+        value = weight.tensor
+        if weight.learned:
+            value = nn.Parameter(value, requires_grad=value.is_floating_point())
         self._paths[name] = put(self, pieces, value, self._counts)
 
 
@@ -201,6 +203,10 @@ class OnnxStep(nn.Module):
         given = [value if at in self.settings else passed(value) for at, value in enumerate(values)]
         result = entry.run(self.node, *given)
         return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+    def approximation(self) -> str | None:
+        """What of the node is run in another way, at the same cost; None if nothing."""
+        return OPERATORS[self.node.domain, self.node.operator].approximates(self.node)
 
     def extra_repr(self) -> str:
         return f"{self.node.operator}, {self.node.name!r}"
