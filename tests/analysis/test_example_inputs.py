@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from onnx import helper
 from onnx_graphs import random, save_graph
 from torch import nn
 
+import foveal.analysis.example_inputs as module
 from foveal.analysis.analyze import analyze
 from foveal.analysis.effective_field import unit_field
 from foveal.analysis.example_inputs import example_inputs
@@ -189,3 +191,7 @@ def test_whole_numbers_have_no_effective_field(tmp_path: Path) -> None:
     assert report(network, draws=True).unit is None
     with pytest.raises(ValueError, match="uint8, whole numbers, which have no gradient"):
         unit_field(network, "stem.stem")
+
+
+def test_the_examples_of_the_module_hold() -> None:
+    assert doctest.testmod(module, extraglobs={"nn": nn}) == (0, 1)
