@@ -43,14 +43,16 @@ def remarks_on(
     """
     steps = [_steps(layer, group) for layer, group in zip(analysis.layers, groups, strict=True)]
     yield from _field(analysis, groups, found)
-    told, seen = set(), set()
+    seen: set[fx.Node] = set()
+    told: dict[str, None] = {}  # in order; a pool that runs again says the same
     for name, step in (pair for row in steps for pair in row):
-        remarks = [*_large_kernel(name, step), *_lost_pixels(name, step), *_checkerboard(name, step)]
         if step.weight is not None and step.weight in seen:
             continue  # a layer that is called again
-        seen.add(step.weight)
-        yield from (remark for remark in remarks if remark not in told)
-        told.update(remarks)
+        if step.weight is not None:
+            seen.add(step.weight)
+        remarks = (*_large_kernel(name, step), *_lost_pixels(name, step), *_checkerboard(name, step))
+        told |= dict.fromkeys(remarks)
+    yield from told
     yield from _memory_bound(analysis, steps, moved)
     yield from _most_parameters(analysis)
     if analysis.unused:
