@@ -32,8 +32,9 @@ def save_graph(
     domains: Sequence[str] = (),
     functions: Sequence[Any] = (),
     shapes: Mapping[str, Sequence[int | str | None]] | None = None,
+    kind: int = TensorProto.FLOAT,
 ) -> Path:
-    """Writes a graph whose outputs have whatever type follows."""
+    """Writes a graph whose outputs have whatever type follows, or `kind` where nothing does."""
     graph = helper.make_graph(
         list(nodes),
         "graph",
@@ -55,7 +56,7 @@ def save_graph(
         del model.graph.output[:]
         model.graph.output.extend(inferred.graph.output)
     for output in model.graph.output:  # which nothing follows for, as with operators of other domains
-        output.type.tensor_type.elem_type = output.type.tensor_type.elem_type or TensorProto.FLOAT
+        output.type.tensor_type.elem_type = output.type.tensor_type.elem_type or kind
     onnx.save(model, file)
     return file
 

@@ -10,8 +10,9 @@ from networks import Does
 from torch import nn
 
 from foveal.analysis.analysis_text import totals
-from foveal.analysis.analyze import analyze, example_picture
+from foveal.analysis.analyze import analyze
 from foveal.analysis.chain_field import ChainStep, chain_fields
+from foveal.analysis.example_inputs import example_picture
 
 
 def do(function, **held):

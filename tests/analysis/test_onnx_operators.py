@@ -12,9 +12,11 @@ import pytest
 import torch
 from networks import Does
 from onnx import TensorProto, helper
-from onnx_graphs import called, check_graph, exported, random, save_graph
+from onnx.reference import ReferenceEvaluator
+from onnx_graphs import by_runtime, called, check_graph, exported, random, save_graph
 from torch import nn
 
+from foveal.analysis.analyze import analyze
 from foveal.analysis.from_onnx.network import network_from_onnx
 from foveal.analysis.from_onnx.operators import OPERATORS
 
@@ -31,6 +33,7 @@ class Case:
     outputs: int = 1
     calls: str | None = None
     domain: str = ""
+    kind: int = TensorProto.FLOAT
 
     def write(self, file: Path) -> tuple[Path, dict[str, np.ndarray]]:
         inputs = {f"x{at}": array for at, array in enumerate(self.inputs) if array is not None}
@@ -41,7 +44,8 @@ class Case:
         outputs = [f"y{at}" for at in range(self.outputs)]
         node = helper.make_node(self.operator, names, outputs, "the_node", domain=self.domain, **self.attributes)
         domains = [self.domain] if self.domain else []
-        save_graph(file, [node], inputs, weights, outputs=outputs, opset=self.opset, domains=domains)
+        options = {"opset": self.opset, "domains": domains, "kind": self.kind}
+        save_graph(file, [node], inputs, weights, outputs=outputs, **options)
         return file, inputs
 
 
@@ -241,6 +245,26 @@ CASES = [
     Case("AveragePool", [X], attributes={"kernel_shape": [3, 3], "pads": [0, 1, 2, 0], "count_include_pad": 1}),
     Case("AveragePool", [X], attributes={"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     Case("AveragePool", [X], attributes={"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    *(
+        Case(
+            "AveragePool",
+            [X],
+            attributes={"kernel_shape": [3, 2], "dilations": [2, 3], "pads": [1, 1, 2, 0], "strides": [2, 1], **more},
+            opset=19,
+        )
+        for more in ({}, {"count_include_pad": 1}, {"ceil_mode": 1})
+    ),
+    *(
+        Case("MaxPool", [X], attributes={"kernel_shape": [3, 2], "strides": [2, 1], **more}, outputs=2)
+        for more in ({}, {"pads": [1, 0, 1, 0]}, {"pads": [0, 1, 2, 0]}, {"ceil_mode": 1}, {"storage_order": 1})
+    ),
+    Case("MaxPool", [random(2, 3, 9)], attributes={"kernel_shape": [3], "pads": [0, 2]}, outputs=2),
+    *(
+        Case("LpPool", [X], attributes={"kernel_shape": [3, 3], "strides": [2, 2], **more})
+        for more in ({}, {"p": 1}, {"p": 3, "pads": [1, 0, 1, 2]}, {"auto_pad": "SAME_LOWER"})
+    ),
+    Case("LpPool", [random(2, 3, 9)], attributes={"kernel_shape": [3]}),
+    *(Case("GlobalLpPool", [X], attributes={"p": p}) for p in (1, 2, 3)),
     Case("GlobalAveragePool", [X], calls="aten.adaptive_avg_pool2d.default"),
     Case("GlobalAveragePool", [random(2, 3, 9)]),
     Case("GlobalMaxPool", [X]),
@@ -268,7 +292,10 @@ CASES = [
     Case("LpNormalization", [X], attributes={"axis": 1, "p": 2}),
     Case("LpNormalization", [X], attributes={"axis": -1, "p": 1}),
     Case("MeanVarianceNormalization", [X]),
-    Case("LRN", [random(2, 7, 3, 3)], attributes={"size": 5, "alpha": 0.5, "bias": 2.0}),
+    *(Case("LRN", [random(2, 7, 3, 3)], attributes={"size": n, "alpha": 0.5, "bias": 2.0}) for n in (3, 5)),
+    *(Case("LayerNormalization", [X], [random(8), random(8)], outputs=outputs) for outputs in (2, 3)),
+    Case("LayerNormalization", [X], [random(9, 8)], {"axis": 2}, outputs=3),
+    Case("BiasGelu", [X], [random(8)], domain="com.microsoft"),
     # products
     Case("MatMul", [random(2, 4, 5)], [random(5, 6)], calls="aten.linear.default"),
     Case("MatMul", [random(2, 4, 5), random(2, 5, 3)]),
@@ -310,7 +337,99 @@ CASES = [
     ),
     *(Case(f"Reduce{kind}", [X], attributes={"keepdims": 0}) for kind in ("Mean", "Sum", "Max", "Min", "L2")),
     Case("ReduceMean", [X], attributes={"axes": [2, 3], "keepdims": 0}, opset=13, calls="aten.mean.dim"),
-    Case("ReduceSum", [X], attributes={"noop_with_empty_axes": 1}),
+    *(
+        Case(f"Reduce{kind}", [positive(2, 3)], attributes={"noop_with_empty_axes": 1})
+        for kind in ("Mean", "Sum", "Max", "Min", "Prod")
+    ),
+    *(Case(name, [np.round(X)], attributes={"axis": 2, "select_last_index": 1}) for name in ("ArgMax", "ArgMin")),
+    *(Case("OneHot", [np.array([[0, 4], [-1, 2]])], [ints(5), floats(-1, 2.5)], {"axis": axis}) for axis in (-1, 0, 1)),
+    Case("OneHot", [np.array([0, 7, 2])], [ints(5), ints(0, 3)]),
+    # recurrent layers
+    *(
+        Case(
+            kind,
+            [random(7, 2, 5)],
+            [random(ways, n * 4, 5), random(ways, n * 4, 4, seed=1), random(ways, n * 8)],
+            {"hidden_size": 4, "direction": how, **more},
+            outputs=2,
+        )
+        for kind, n, more in (
+            ("LSTM", 4, {}),
+            ("GRU", 3, {"linear_before_reset": 1}),
+            ("RNN", 1, {}),
+            ("RNN", 1, {"activations": ["Relu"]}),
+        )
+        for how, ways in (("forward", 1), ("reverse", 1), ("bidirectional", 2))
+        if not (ways == 2 and "activations" in more)
+    ),
+    Case(
+        "LSTM",
+        [random(7, 2, 5)],
+        [random(1, 16, 5), random(1, 16, 4, seed=1), None, None, random(1, 2, 4), random(1, 2, 4, seed=2)],
+        {"hidden_size": 4},
+        outputs=3,
+    ),
+    # whole numbers
+    *(
+        Case("ConvInteger", [np.abs(X * 40).astype(np.uint8)], [(random(4, 3, 3, 3) * 40).astype(kind), *zeros], more)
+        for kind, zeros, more in (
+            (np.int8, [number(3, np.uint8)], {"pads": [1, 0, 1, 2]}),
+            (np.uint8, [number(3, np.uint8), number(5, np.uint8)], {"strides": [2, 2]}),
+            (np.uint8, [], {"auto_pad": "SAME_UPPER"}),
+        )
+    ),
+    *(
+        Case(
+            "QLinearConv",
+            [np.abs(X * 40).astype(np.uint8)],
+            [
+                *(number(0.05), number(3, np.uint8), (random(4, 3, 3, 3) * 40).astype(np.int8), scale),
+                *(
+                    np.zeros(scale.shape, np.int8),
+                    number(0.4),
+                    number(120, np.uint8),
+                    ints(1, -90, 40, 7).astype(np.int32),
+                ),
+            ],
+            {"pads": [1, 1, 1, 1], "strides": [2, 1]},
+        )
+        for scale in (number(0.02), positive(4) / 50)
+    ),
+    Case("MatMulInteger", [(random(4, 5) * 40).astype(np.int8)], [(random(5, 6) * 40).astype(np.int8)]),
+    Case(
+        "MatMulInteger",
+        [np.abs(random(4, 5) * 40).astype(np.uint8)],
+        [(random(5, 6) * 40).astype(np.int8), number(3, np.uint8), number(-2, np.int8)],
+    ),
+    Case(
+        "QLinearMatMul",
+        [np.abs(random(4, 5) * 40).astype(np.uint8)],
+        [
+            *(number(0.05), number(3, np.uint8), (random(5, 6) * 40).astype(np.int8), number(0.02), number(1, np.int8)),
+            *(number(0.1), number(120, np.uint8)),
+        ],
+    ),
+    *(
+        Case(
+            name,
+            [np.abs(X * 40).astype(np.uint8)],
+            [
+                *(number(0.05), number(3, np.uint8), np.abs(random(3, 1, 1) * 90).astype(np.uint8), number(0.04)),
+                *(number(9, np.uint8), number(0.1), number(20, np.uint8)),
+            ],
+            domain="com.microsoft",
+            kind=TensorProto.UINT8,
+        )
+        for name in ("QLinearAdd", "QLinearMul")
+    ),
+    Case(
+        "QLinearGlobalAveragePool",
+        [np.abs(X * 40).astype(np.uint8)],
+        [number(0.05), number(3, np.uint8), number(0.02), number(20, np.uint8)],
+        domain="com.microsoft",
+        kind=TensorProto.UINT8,
+    ),
+    Case("DynamicQuantizeLinear", [X], outputs=3),
     Case("ArgMax", [X], attributes={"axis": 1, "keepdims": 0}),
     Case("ArgMin", [X], attributes={"axis": -1}),
     # shapes
@@ -446,6 +565,16 @@ CASES = [
         for mode in ("linear", "cubic")
     ),
     Case("Resize", [X], [None, None, ints(2, 3, 18, 12)], {"mode": "linear", "antialias": 1}),
+    *(
+        Case("Resize", [X], [None, floats(1, 1, *scales)], {"mode": "cubic", **more})
+        for scales in ((2, 2), (0.6, 1.7))
+        for more in (
+            {"cubic_coeff_a": -0.5},
+            {"exclude_outside": 1},
+            {"cubic_coeff_a": -0.5, "exclude_outside": 1},
+            {"coordinate_transformation_mode": "asymmetric"},
+        )
+    ),
     *(Case("Upsample", [X], [floats(1, 1, 2, 2)], {"mode": mode}, opset=9) for mode in ("nearest", "linear")),
     Case("Upsample", [X], attributes={"mode": "nearest", "scales": [1.0, 1.0, 2.0, 3.0]}, opset=8),
 ]
@@ -475,3 +604,111 @@ def test_an_operator_can_be_exported(case: Case, tmp_path: Path) -> None:
 
 def test_every_operator_of_the_table_is_checked() -> None:
     assert set(OPERATORS) - {(case.domain, case.operator) for case in CASES} == {("", "Swish")}
+
+
+@pytest.mark.parametrize("kind", ["Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp"])
+def test_a_reduction_over_no_axis_works_number_by_number(kind: str, tmp_path: Path) -> None:
+    """As the standard and its reference have it; ONNX Runtime hands all of them through."""
+    file, inputs = Case(f"Reduce{kind}", [positive(2, 3)], attributes={"noop_with_empty_axes": 1}).write(tmp_path / "a")
+    (wanted,) = ReferenceEvaluator(str(file)).run(None, inputs)
+    given = network_from_onnx(file)(*(torch.from_numpy(array) for array in inputs.values()))
+    np.testing.assert_allclose(given.numpy(), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "more"), [("linear", {}), ("cubic", {}), ("cubic", {"cubic_coeff_a": -0.5, "exclude_outside": 1})]
+)
+def test_a_smoothed_map_is_as_the_reference_has_it(mode: str, more: dict[str, Any], tmp_path: Path) -> None:
+    attributes = {"mode": mode, "antialias": 1, **more}
+    file, inputs = Case("Resize", [X[:1, :1]], [None, floats(1, 1, 0.5, 0.3)], attributes).write(tmp_path / "a")
+    (wanted,) = ReferenceEvaluator(str(file)).run(None, inputs)
+    np.testing.assert_allclose(network_from_onnx(file)(torch.from_numpy(X[:1, :1])).numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (Case("Conv", [X], [random(4, 3, 3, 3)], {"auto_pad": "FOO"}), "its auto_pad is 'FOO'; expected NOTSET"),
+        (Case("MaxPool", [X], attributes={"kernel_shape": [2, 2], "auto_pad": "SAME"}), "its auto_pad is 'SAME'"),
+        (
+            Case("Conv", [X], [random(4, 3, 3, 3)], {"kernel_shape": [5, 5]}),
+            r"its kernel_shape is \[5, 5\], and its weight is one of \[3, 3\]",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(case: Case, said: str, tmp_path: Path) -> None:
+    file, _ = case.write(tmp_path / "graph.onnx")
+    with pytest.raises(ValueError, match=said) as caught:
+        network_from_onnx(file)(torch.from_numpy(X))
+    assert "\n" not in str(caught.value)
+
+
+def gru(**more: Any) -> Case:
+    weights = [random(1, 12, 5), random(1, 12, 4, seed=1), random(1, 24)]
+    return Case("GRU", [random(7, 2, 5)], weights, {"hidden_size": 4, **more}, outputs=2)
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (gru(), "a gate before the product"),
+        (gru(clip=3.0, linear_before_reset=1), "clipped sums"),
+        (gru(activations=["Sigmoid", "Softsign"], linear_before_reset=1), "other activations"),
+        (gru(linear_before_reset=1), None),
+    ],
+)
+def test_a_recurrent_layer_of_another_kind_costs_as_much_and_is_told(
+    case: Case, said: str | None, tmp_path: Path
+) -> None:
+    file, inputs = case.write(tmp_path / "graph.onnx")
+    network = network_from_onnx(file)
+    given, wanted = network(torch.from_numpy(inputs["x0"])), by_runtime(file, inputs)
+    assert [tuple(part.shape) for part in given] == [part.shape for part in wanted]
+    made = analyze(network, inputs=[torch.from_numpy(inputs["x0"])])
+    assert made.macs == 7 * 2 * 12 * (5 + 4)
+    told = [remark for remark in made.remarks if "gives other numbers" in remark]
+    assert len(told) == (said is not None)
+    assert all(said is not None and said in remark for remark in told)
+
+
+def test_weights_of_layers_of_whole_numbers_are_parameters_and_their_scales_are_not(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.operator == "QLinearConv")
+    file, _ = case.write(tmp_path / "graph.onnx")
+    made = analyze(network_from_onnx(file))
+    assert made.parameters == 4 * 27 + 4
+    assert made.macs == 2 * 4 * 27 * 5 * 8
+    assert not made.uncounted
+    scaled = Case(
+        "DequantizeLinear", [(X * 40).astype(np.int8)], [positive(3), np.array([1, -2, 3], np.int8)], {"axis": 1}
+    )
+    assert not list(network_from_onnx(scaled.write(tmp_path / "b.onnx")[0]).parameters())
+
+
+@pytest.mark.parametrize("operator", ["LpPool", "AveragePool", "LRN", "Resize"])
+def test_what_is_done_in_steps_is_counted_and_has_a_field(operator: str, tmp_path: Path) -> None:
+    attributes = {
+        "LpPool": {"kernel_shape": [3, 3]},
+        "AveragePool": {"kernel_shape": [2, 2], "dilations": [2, 2]},
+        "LRN": {"size": 4},
+        "Resize": {"mode": "cubic", "cubic_coeff_a": -0.5},
+    }
+    fixed = [None, floats(1, 1, 2, 2)] if operator == "Resize" else []
+    file, _ = Case(operator, [X[:1]], fixed, attributes[operator], opset=19).write(tmp_path / "graph.onnx")
+    made = analyze(network_from_onnx(file))
+    (layer,) = made.layers
+    assert not made.uncounted
+    assert layer.flops > 0
+    assert layer.field is not None
+    assert layer.field.size == {"LpPool": (3, 3), "AveragePool": (3, 3), "LRN": (1, 1), "Resize": (4, 4)}[operator]
+
+
+@pytest.mark.parametrize("size", [2, 4, 6])
+def test_an_even_number_of_channels_is_normalised_over_as_the_standard_has_it(size: int, tmp_path: Path) -> None:
+    """ONNX Runtime has odd ones only: here each channel with its (size - 1) / 2 neighbours, the odd one behind."""
+    x = random(2, 7, 3, 3)
+    file, _ = Case("LRN", [x], attributes={"size": size, "alpha": 0.5, "bias": 2.0}).write(tmp_path / "graph.onnx")
+    wanted = np.empty(x.shape)
+    for channel in range(7):
+        low, high = max(0, channel - (size - 1) // 2), min(7, channel + size // 2 + 1)
+        wanted[:, channel] = x[:, channel] / (2 + 0.5 / size * (x[:, low:high] ** 2).sum(1)) ** 0.75
+    np.testing.assert_allclose(network_from_onnx(file)(torch.from_numpy(x)).numpy(), wanted, atol=1e-5)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import Does
 from torch import nn
 
+from foveal.analysis.analysis_page import analysis_page
 from foveal.analysis.analyze import analyze
+from foveal.analysis.from_onnx.network import network_from_onnx
 
 
 def conv(*args, **options):
@@ -26,6 +29,11 @@ MEMORY, MOST, UNUSED = "waits for memory", "of all parameters", "not used in eva
 def attended(self, x):
     tokens = x.flatten(2).transpose(1, 2)
     return (torch.softmax(tokens @ tokens.transpose(1, 2), 2) @ tokens).transpose(1, 2).reshape(x.shape)
+
+
+def scattered(self, x):
+    """Sorts the numbers of a map by size: places that nobody can follow."""
+    return self.after(self.before(x).flatten(2).sort(2)[0].view(x.shape[0], 4, *x.shape[2:]))
 
 
 def unused():
@@ -64,6 +72,12 @@ FIRES = {
         MOST,
         ["3 holds 96%", "6,500 of 6,760"],
     ),
+    "a pixel behind padding": (
+        nn.Sequential(nn.ZeroPad2d((1, 1, 1, 1)), conv(3, 4, 3, 3)),
+        33,
+        LOST,
+        ["1: a kernel of 3", "33 rows", "last 1;"],
+    ),
     "idle parameters": (unused(), 8, UNUSED, ["2 parameters are", "9 numbers", "body.idle.weight"]),
 }
 
@@ -84,6 +98,21 @@ SILENT = {
         nn.Sequential(conv(3, 4, 4, 4), Does(lambda self, x: attended(self, x)), conv(4, 4, 1)),
         32,
         FIELD,
+    ),
+    "a later field that nobody knows": (
+        Does(scattered, before=conv(3, 4, 3, padding=1), after=conv(4, 4, 3, padding=1)),
+        16,
+        FIELD,
+    ),
+    "padding that a pool leaves out": (
+        nn.Sequential(conv(3, 8, 3, padding=1), nn.ConstantPad2d(1, 0.0), nn.MaxPool2d(3, 2)),
+        32,
+        LOST,
+    ),
+    "padding by reflection, with a step between": (
+        nn.Sequential(nn.ReflectionPad2d((0, 1, 0, 1)), nn.ReLU(), conv(3, 4, 3, 2)),
+        33,
+        LOST,
     ),
     "no map": (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)), 8, FIELD),
     "few channels in": (nn.Sequential(conv(3, 64, 7, 2, 3)), 16, KERNEL),
@@ -131,3 +160,80 @@ def test_time_stands_beside_what_waits_for_memory():
 def test_a_layer_that_is_called_twice_is_remarked_on_once():
     network = Does(lambda self, x: self.c(torch.relu(self.c(x))), c=conv(8, 8, 5, padding=2))
     assert len([remark for remark in analyze(network, 9).remarks if KERNEL in remark]) == 1
+
+
+class Clumsy(nn.Module):
+    """One of each of what is remarked on."""
+
+    def __init__(self):
+        super().__init__()
+        self.large, self.depthwise = conv(3, 16, 7, padding=3), conv(16, 16, 3, 2, groups=16)
+        self.transposed, self.head = nn.ConvTranspose2d(16, 8, 3, 2), nn.Linear(8, 4000)
+        self.shrink, self.pool = conv(16, 16, 5, padding=2), nn.MaxPool2d(2)
+
+    def forward(self, x):
+        x = self.pool(torch.relu(self.shrink(torch.relu(self.large(x)))))
+        x = self.transposed(self.depthwise(x))
+        return self.head(x.mean((2, 3)))
+
+
+class AsFunctions(Clumsy):
+    """The same, of functions alone."""
+
+    def forward(self, x):
+        x = torch.relu(F.conv2d(x, self.large.weight, self.large.bias, padding=3))
+        x = torch.relu(F.conv2d(x, self.shrink.weight, self.shrink.bias, padding=2))
+        x = F.conv2d(F.max_pool2d(x, 2), self.depthwise.weight, self.depthwise.bias, stride=2, groups=16)
+        x = F.conv_transpose2d(x, self.transposed.weight, self.transposed.bias, stride=2)
+        return F.linear(x.mean((2, 3)), self.head.weight, self.head.bias)
+
+
+def without_names(remarks):
+    """In the order of the run, and what is said of them."""
+    said = []
+    for remark in remarks:
+        said.append(remark.partition(": ")[2] if "see" in remark or "transposed" in remark else remark)
+    return said
+
+
+def test_functions_get_the_remarks_of_modules():
+    torch.manual_seed(0)
+    usual, functions = analyze(Clumsy(), 33).remarks, analyze(AsFunctions(), 33).remarks
+    kinds = (KERNEL, LOST, BOARD, MEMORY)
+    assert all(any(kind in remark for remark in usual) for kind in (*kinds, FIELD, MOST))
+    for kind in kinds:
+        ours, theirs = ([r for r in without_names(rows) if kind in r] for rows in (usual, functions))
+        if kind == MEMORY:
+            ours, theirs = (
+                [row.replace(name, "") for row in rows]
+                for rows, name in ((ours, "depthwise"), (theirs, "(network), conv2d_2"))
+            )
+        assert ours == theirs
+
+
+def test_a_network_and_its_onnx_file_get_the_same_remarks(tmp_path):
+    file = tmp_path / "clumsy.onnx"
+    torch.onnx.export(Clumsy().eval(), (torch.rand(1, 3, 33, 33),), file, dynamo=False, opset_version=17)
+    network = network_from_onnx(file)
+    usual, made = analyze(Clumsy(), 33), analyze(network)
+    remarks = list(made.remarks)
+    for path in network.nodes:  # a layer's path, and then the node's
+        remarks = [remark.replace(path, path.rpartition(".")[0]) for remark in remarks]
+    assert len(usual.remarks) > 5
+    assert remarks == list(usual.remarks)
+    kinds = [layer.kind for layer in made.layers]
+    assert kinds == ["Conv", "Relu", "Conv", "Relu", "MaxPool", "Conv", "ConvTranspose", "ReduceMean", "Gemm"]
+
+
+def test_a_pool_is_named_only_where_there_is_one():
+    bare, pooled = conv(3, 4, 3), nn.Sequential(conv(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+    for network, named in ((bare, False), (pooled, True)):
+        (remark,) = [remark for remark in analyze(network, 16).remarks if FIELD in remark]
+        assert remark.endswith("before the global pool.") == named
+
+
+def test_no_field_is_summed_up_where_a_later_one_is_unknown():
+    made = analyze(Does(scattered, before=conv(3, 4, 3, padding=1), after=conv(4, 4, 3, padding=1)), 16)
+    assert "after" in made.unknown
+    assert "Receptive field</" not in analysis_page(made, title="t")
+    assert "Receptive field</" in analysis_page(analyze(conv(3, 4, 3), 16), title="t")

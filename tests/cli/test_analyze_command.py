@@ -130,6 +130,18 @@ def test_random_weights_are_told_where_the_field_depends_on_them(capsys):
     assert "random weights" not in capsys.readouterr().out
 
 
+def test_an_onnx_file_is_read_at_its_own_size(tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    grey, file = nn.Sequential(nn.Conv2d(1, 4, 3)).eval(), str(tmp_path / "n.onnx")
+    torch.onnx.export(grey, (torch.rand(2, 1, 20, 28),), file, dynamo=True, verbose=False)
+    assert main(["analyze", file]) == 0
+    assert "on 2 x 1 x 20 x 28" in capsys.readouterr().out
+    assert main(["analyze", file, "--size", "224"]) == 2
+    error = capsys.readouterr().err
+    assert "takes pictures of 20 x 28; a size of 224 x 224 contradicts it" in error
+    assert len(error.strip().splitlines()) == 1
+
+
 def test_a_saved_model_is_read(capsys):
     assert main(["analyze", "default", "--size", "64", "--depth", "1"]) == 0
     assert "VisionSide on 1 x 3 x 64 x 64" in capsys.readouterr().out

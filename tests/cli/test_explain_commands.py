@@ -205,6 +205,21 @@ def test_weights_of_a_file_are_used(foveal_says, photo, model):
     assert (code, out, is_one_line(err)) == (1, "", True)
 
 
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript")
+def test_features_of_an_onnx_file_are_listed_and_drawn_with_its_own_weights(foveal_says, photo):
+    pytest.importorskip("onnx")
+    torch.onnx.export(small_network().eval(), (torch.rand(1, 3, 32, 48),), "n.onnx", dynamo=False, opset_version=17)
+    code, out, err = foveal_says("features", photo, "--model", "n.onnx")
+    assert (code, err) == (0, "")
+    assert "channels of" in out
+    code, out, err = foveal_says("features", photo, "--model", "n.onnx", "--layer", "1", "-o", "a.png")
+    assert (code, err) == (0, "")
+    assert "random" not in out
+    code, out, err = foveal_says("features", photo, "--model", "n.onnx", "--weights", "a.safetensors")
+    assert (code, out, is_one_line(err)) == (1, "", True)
+    assert "has its own weights" in err
+
+
 def test_random_weights_are_the_same_each_time(foveal_says, photo):
     pytest.importorskip("torchvision")
     for name in ("a.png", "b.png"):

@@ -14,6 +14,7 @@ from foveal.analysis.effective_field import UnitField
 from foveal.analysis.field_pictures import effective_in_words, field_in_words, heat_picture
 from foveal.analysis.foveated_cost import FoveatedCost
 from foveal.analysis.layer_table import column_notes, depths_of, layer_table, said, square
+from foveal.analysis.remarks import last_local
 
 Card = tuple[str, str, str, str]
 """Its name, a number in short, the same exactly, and a sentence."""
@@ -90,9 +91,10 @@ def _totals(analysis: Analysis) -> Iterator[Card]:
     written = "All that the layers write, about what training keeps."
     yield "Activations", *_number(analysis.activation_bytes, "B"), written
     yield "Activations at once", *_number(analysis.peak_bytes, "B"), "The most at a time, when each is freed after use."
-    local = [layer for layer in analysis.layers if layer.field is not None and not layer.field.whole]
-    if local and local[-1].field is not None:
-        last, size = local[-1], local[-1].field.size
+    at = last_local(analysis)
+    last = None if at is None else analysis.layers[at]
+    if last is not None and last.field is not None:
+        size = last.field.size
         wide = f"{size[0]:,} x {size[1]:,} pixels"
         yield (
             "Receptive field",

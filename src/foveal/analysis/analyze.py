@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import fx, nn
 
 from foveal.analysis.boxes import Reach, thinned
 from foveal.analysis.count import bytes_of, cost_of, is_view
+from foveal.analysis.example_inputs import example_inputs, is_channels_last
+from foveal.analysis.from_onnx.network import OnnxStep
 from foveal.analysis.peak import peak_bytes
 from foveal.analysis.reach import reaches
 from foveal.analysis.trace import Trace, layer_of, operation, shape_of, trace, value_of
@@ -85,6 +87,7 @@ class Analysis:
         peak_bytes: the most memory that activations need at once, each freed after its last use.
         uncounted: layers with operations whose cost nobody can say, as "name: operation".
         remarks: in plain words, each with the number behind it.
+        unknown: layers that depend on the picture, and nobody can say on what of it.
     """
 
     network: str
@@ -96,6 +99,7 @@ class Analysis:
     peak_bytes: int
     uncounted: tuple[str, ...]
     remarks: tuple[str, ...] = field(default=())
+    unknown: tuple[str, ...] = field(default=())
 
     @property
     def macs(self) -> int:
@@ -120,25 +124,29 @@ class Analysis:
 
 
 def analyze(
-    network: nn.Module, size: int | Sequence[int] = 224, *, inputs: Sequence[Any] | None = None, time: bool = False
+    network: nn.Module,
+    size: int | Sequence[int] | None = None,
+    *,
+    inputs: Sequence[Any] | None = None,
+    time: bool = False,
 ) -> Analysis:
     """Counts what a network costs and finds what each of its layers sees.
 
     Args:
         network: that takes a picture (B, C, H, W) first.
-        size: height and width of the picture, or one number for both; the batch is 1.
+        size: height and width of the picture, or one number for both; by default 224, or what an ONNX file says.
         inputs: what the network takes instead, its positional arguments.
         time: also run it, and measure every layer.
 
     Raises:
         Untraceable: if the network's run cannot be recorded.
-        ValueError: for an impossible size.
+        ValueError: for an impossible size, or a network that takes no picture; see `example_inputs`.
 
     Example:
         >>> analyze(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 32).macs
         194400
     """
-    given = list(inputs) if inputs is not None else [example_picture(network, size)]
+    given = list(inputs) if inputs is not None else example_inputs(network, size)
     return from_trace(network, trace(network, given), given if time else None)
 
 
@@ -148,12 +156,13 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
     from foveal.analysis.replay import node_times
 
     picture = shape_of(recorded.inputs[0])
-    found = reaches(recorded) if len(picture) == 4 else {}
+    found = reaches(recorded) if len(picture) == 4 and not is_channels_last(network) else {}
     seconds = node_times(recorded, inputs) if inputs is not None else {}
+    groups = groups_of(recorded)
     layers, counted, uncounted = [], set(), []
-    for group in groups_of(recorded):
+    for group in groups:
         costs = [cost_of(node) for node in group]
-        name, kind = layer_of(group[0])
+        name, _ = layer_of(group[0])
         own = [source for node in group for part in node.all_input_nodes for source in _parameters(part, recorded)]
         new = {id(parameter): parameter.numel() for parameter in own}
         fresh = {key: many for key, many in new.items() if key not in counted}
@@ -165,7 +174,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         layers.append(
             Layer(
                 name=name,
-                kind=kind if _is_leaf(network, name) else " + ".join(dict.fromkeys(operation(node) for node in does)),
+                kind=_kind(network, group, does),
                 input=next((shape_of(part) for part in group[0].all_input_nodes), ()),
                 output=shape_of(group[-1]),
                 parameters=sum(fresh.values()),
@@ -189,18 +198,18 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         buffers=sum(buffer.numel() for buffer in network.buffers()),
         peak_bytes=peak_bytes(recorded),
         uncounted=tuple(dict.fromkeys(uncounted)),
+        unknown=tuple(dict.fromkeys(layer_of(nodes[-1])[0] for nodes in groups if _is_unknown(found.get(nodes[-1])))),
     )
-    return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, network))})
+    remarks = [*remarks_on(made, groups, found, _moved), *_approximations(network)]
+    return Analysis(**{**made.__dict__, "remarks": tuple(remarks)})
 
 
-def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torch.Tensor:
-    """Zeros (1, C, H, W), with as many channels as a network's first convolution takes; 3 where it has none."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"size is {size!r}; expected a height and a width of at least 1, or one number for both")
-    channels = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
-    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, channels, *sides, dtype=weight.dtype, device=weight.device)
+def _approximations(network: nn.Module) -> Iterator[str]:
+    """Nodes of an ONNX file that PyTorch does in another way."""
+    for path, module in network.named_modules():
+        how = module.approximation() if isinstance(module, OnnxStep) else None
+        if how is not None:
+            yield f"{path} {how}: it costs as much, and gives other numbers."
 
 
 def groups_of(recorded: Trace) -> list[list[fx.Node]]:
@@ -228,11 +237,22 @@ def _parameters(node: fx.Node, recorded: Trace) -> list[torch.Tensor]:
     return [parameter for part in node.all_input_nodes for parameter in _parameters(part, recorded)]
 
 
-def _is_leaf(network: nn.Module, path: str) -> bool:
+def _kind(network: nn.Module, group: list[fx.Node], does: list[fx.Node]) -> str:
+    """The type of a module that computes alone, an ONNX node's operator, or else what is done."""
+    path, kind = layer_of(group[0])
     try:
-        return bool(path) and not any(True for _ in network.get_submodule(path).children())
+        module = network.get_submodule(path)
     except AttributeError:
-        return True
+        return kind
+    if isinstance(module, OnnxStep):
+        return module.node.operator
+    if path and not any(True for _ in module.children()):
+        return kind
+    return " + ".join(dict.fromkeys(operation(node) for node in does))
+
+
+def _is_unknown(reach: Reach | None) -> bool:
+    return reach is not None and not reach.known
 
 
 def _moved(node: fx.Node) -> int:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from foveal.analysis.analyze import example_picture, groups_of, sees_all
+from foveal.analysis.analyze import groups_of, sees_all
 from foveal.analysis.asleep import woken
 from foveal.analysis.boxes import Reach
+from foveal.analysis.example_inputs import example_inputs, refuse_channels_last
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
 from foveal.analysis.trace import Trace, layer_of, shape_of, trace, value_of
@@ -55,7 +56,7 @@ class UnitField:
 def unit_field(
     network: nn.Module,
     layer: str,
-    size: int | Sequence[int] = 224,
+    size: int | Sequence[int] | None = None,
     *,
     unit: tuple[int, int] | None = None,
     samples: int = 8,
@@ -81,7 +82,8 @@ def unit_field(
         >>> found.box, round(found.effective)
         ((14, 18, 14, 18), 5)
     """
-    recorded = trace(network, [example_picture(network, size)])
+    refuse_channels_last(network)
+    recorded = trace(network, example_inputs(network, size))
     return unit_field_in(recorded, layer, unit=unit, samples=samples, seed=seed)
 
 
@@ -112,11 +114,14 @@ def unit_field_in(
         raise ValueError(f"unit is ({y}, {x}); {layer} has a map of {shape[2]} x {shape[3]}")
     inside: Reach = reaches(recorded, beyond=False)[node]
     generator, given = torch.Generator().manual_seed(seed), value_of(recorded.inputs[0])
+    if not given.is_floating_point():
+        raise ValueError(f"the network takes pictures of {given.dtype}, whole numbers, which have no gradient")
     heat, gains = torch.zeros(given.shape[-2:]), woken(recorded)
+    rest = [torch.zeros(shape_of(other), dtype=value_of(other).dtype) for other in recorded.inputs[1:]]
     for _ in range(samples):
         picture = torch.randn(given.shape, generator=generator).to(given.dtype).requires_grad_()
         with torch.enable_grad():
-            map_ = replay(recorded, [picture], [node], gains)[node]
+            map_ = replay(recorded, [picture, *rest], [node], gains)[node]
             spread = torch.randn(shape[1], generator=generator).to(map_)
             (gradient,) = torch.autograd.grad((map_[0, :, y, x] * spread).sum(), picture)
         heat += gradient[0].float().abs().sum(0)

@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.analysis.example_inputs import example_inputs
+from foveal.analysis.from_onnx.network import OnnxNetwork
 from foveal.analysis.layer_maps import maps_of, watched
 from foveal.analysis.picture_grid import Tile, draw_grid, rising, signed
 from foveal.analysis.responses import View, unit_responses
@@ -45,18 +47,32 @@ class NetworkInput:
 
 
 def network_input(network: nn.Module, size: tuple[int, int] | None = None) -> NetworkInput:
-    """How a network wants its pictures: as timm's networks say themselves, else as ImageNet has it.
+    """How a network wants its pictures: as timm's networks and ONNX files say themselves, else as ImageNet has it.
 
     Args:
         network: any.
         size: height and width, if not the network's own.
+
+    Raises:
+        ValueError: for an ONNX file that does not take one picture in colour, of this size.
     """
+    if isinstance(network, OnnxNetwork):
+        size = _size_of_file(network, size)
     told = getattr(network, "pretrained_cfg", None)
     told = told if isinstance(told, dict) else {}
     usual = NetworkInput()
     _, height, width = told.get("input_size") or (3, usual.height, usual.width)
     height, width = size or (height, width)
     return NetworkInput(height, width, tuple(told.get("mean") or usual.mean), tuple(told.get("std") or usual.std))
+
+
+def _size_of_file(network: OnnxNetwork, size: tuple[int, int] | None) -> tuple[int, int]:
+    given = example_inputs(network, size)
+    shapes = [tuple(x.shape) for x in given]
+    if len(given) > 1 or shapes[0][:-2] != (1, 3) or not given[0].is_floating_point():
+        takes = ", ".join(f"{shape} of {x.dtype}" for shape, x in zip(shapes, given, strict=True))
+        raise ValueError(f"{network.path} takes {takes}; expected one picture in colour, (1, 3, H, W), of floats")
+    return shapes[0][2], shapes[0][3]
 
 
 def read_pixels(picture: PictureLike, height: int, width: int) -> Tensor:
@@ -127,7 +143,7 @@ def draw_features(
     taken = taken or network_input(network)
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (taken.mean, taken.std))
     x = ((pixels.detach().cpu() - mean) / std)[None]
-    weight = next(network.parameters(), None)
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
     x = x if weight is None else x.to(weight)
     with torch.no_grad():
         maps = maps_of(watched(network, layer, x), layer, (x.shape[-2], x.shape[-1]))[0].float().cpu()

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from foveal.analysis.analyze import Analysis, Layer, analyze, example_picture
+from foveal.analysis.analyze import Analysis, Layer, analyze
+from foveal.analysis.example_inputs import example_picture
 from foveal.convert.foveate import FoveatedTransformer, foveate
 from foveal.convert.planned import planned
 from foveal.layout import Layout

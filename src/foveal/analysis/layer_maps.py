@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.analysis.from_onnx.network import OnnxNetwork
+
 
 class _Reached(Exception):
     """Raised when the layer has run: what comes after it need not."""
@@ -61,7 +63,7 @@ def _not_taken(x: Tensor, error: Exception) -> ValueError:
 
 
 def find_layer(network: nn.Module, layer: str) -> nn.Module:
-    """A module by its name.
+    """A module by its name; in an ONNX file, whose nodes alone run, a layer is the last of its nodes.
 
     Raises:
         ValueError: if there is none, with the nearest names.
@@ -72,7 +74,8 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
     """
     names = dict(network.named_modules())
     if layer and layer in names:
-        return names[layer]
+        inside = [name for name in getattr(network, "nodes", ()) if name.startswith(f"{layer}.")]
+        return names[inside[-1]] if inside and isinstance(network, OnnxNetwork) else names[layer]
     known = [name for name in names if name]
     if not known:
         raise ValueError(f"no layer is called {layer!r}: {type(network).__name__} has no layers with maps inside it")
@@ -134,6 +137,7 @@ def layers_with_maps(network: nn.Module, x: Tensor) -> dict[str, tuple[int, int,
 
     def keep(name: str) -> Any:
         def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            output = output[0] if isinstance(output, tuple | list) and output else output  # as `watched` has it
             if isinstance(output, Tensor) and name not in found:
                 try:
                     _, channels, height, width = maps_of(output, name, picture).shape
@@ -157,4 +161,6 @@ def layers_with_maps(network: nn.Module, x: Tensor) -> dict[str, tuple[int, int,
             handle.remove()
         for part, training in modes:
             part.training = training
-    return {name: found[name] for name, _ in network.named_modules() if name in found}
+    # A file's nodes in the order of their run: its modules are in that of their names.
+    names = network.nodes if isinstance(network, OnnxNetwork) else dict(network.named_modules())
+    return {name: found[name] for name in names if name in found}

@@ -15,8 +15,9 @@ from rich.text import Text
 from torch import nn
 
 from foveal.analysis.analysis_text import analysis_table, short
-from foveal.analysis.analyze import Analysis, example_picture, from_trace
+from foveal.analysis.analyze import Analysis, from_trace
 from foveal.analysis.effective_field import UnitField, unit_field_in
+from foveal.analysis.example_inputs import example_inputs, refuse_channels_last
 from foveal.analysis.feature_pictures import read_pixels
 from foveal.analysis.field_pictures import caveats
 from foveal.analysis.foveated_cost import FoveatedCost, foveated_cost, times
@@ -123,7 +124,7 @@ class Report:
 
 def report(
     network: nn.Module,
-    size: int | Sequence[int] = 224,
+    size: int | Sequence[int] | None = None,
     *,
     levels: int | None = None,
     window: int = 64,
@@ -136,7 +137,7 @@ def report(
 
     Args:
         network: that takes a picture (B, C, H, W) first.
-        size: height and width of the picture, or one number for both.
+        size: height and width of the picture, or one number for both; by default 224, or what an ONNX file says.
         levels: windows of a fovea, to count that too.
         window: cells along the side of one.
         unit: a layer's path and a place in its map, or None for its middle, whose field is wanted.
@@ -147,16 +148,22 @@ def report(
     Raises:
         Untraceable: if the network's run cannot be recorded.
         UnsupportedModule: if a fovea is wanted that the network cannot have.
-        ValueError: for an impossible size, layer or unit.
+        ValueError: for an impossible size, layer or unit, or a network that takes no picture.
     """
-    inputs = [example_picture(network, size)]
+    inputs = example_inputs(network, size)
+    if unit is not None:
+        refuse_channels_last(network)
     recorded = trace(network, inputs)
     analysis = from_trace(network, recorded, inputs if time else None)
-    if unit is None and draws:
+    if unit is None and draws and inputs[0].is_floating_point():
         maps = [one for one in analysis.layers if one.field and not one.field.whole and len(one.output) == 4]
         unit = (maps[-1].name, None) if maps else None
     found = None if unit is None else unit_field_in(recorded, unit[0], unit=unit[1], untaught=untaught)
-    foveated = None if levels is None else foveated_cost(network, size, size=window, levels=levels, dense=analysis)
+    foveated = (
+        None
+        if levels is None
+        else foveated_cost(network, analysis.picture[-2:], size=window, levels=levels, dense=analysis)
+    )
     return Report(analysis, foveated, found)
 
 

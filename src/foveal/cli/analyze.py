@@ -40,8 +40,12 @@ def analyze(
         ),
     ],
     size: Annotated[
-        str, typer.Option(metavar="H,W", help="Height and width of the picture, or one number for both.")
-    ] = "224",
+        str | None,
+        typer.Option(
+            metavar="H,W",
+            help="Height and width of the picture, or one number for both; 224 by default, or what an ONNX file says.",
+        ),
+    ] = None,
     levels: Annotated[
         str | None, typer.Option(metavar="N", help="Also count the network with a fovea of so many windows.")
     ] = None,
@@ -72,7 +76,7 @@ def analyze(
     from the graph of what the network really computes: branches, functional calls and attention included. What could
     not be counted is listed.
     """
-    sides = _sides(size)
+    sides = None if size is None else _sides(size)
     place = _unit(unit)
     wanted = None if levels is None else read_levels(levels)
     if wanted == "auto":
@@ -84,12 +88,13 @@ def analyze(
     if plot is not None:
         _ready(plot, picture)
     with _seldom_collected():
+        from foveal.analysis.example_inputs import USUAL
         from foveal.analysis.report import COLUMNS, report
         from foveal.zoo import is_untaught, load_network
 
         options: dict[str, Any] = {"levels": wanted, "window": window, "unit": place, "time": time}
         try:
-            network = load_network(model, weights=weights, picture=sides)
+            network = load_network(model, weights=weights, picture=sides or (USUAL, USUAL))
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="MODEL") from None
         options |= {"draws": bool(plot or html), "untaught": weights is None and is_untaught(model)}

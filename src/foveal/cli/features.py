@@ -35,7 +35,7 @@ def features(
             "--model",
             "-m",
             metavar="MODEL",
-            help="timm:NAME, torchvision:NAME, MODULE:FUNCTION, a saved model, or default.",
+            help="timm:NAME, torchvision:NAME, MODULE:FUNCTION, a saved model, a file in .onnx, or default.",
         ),
     ],
     layer: Annotated[
@@ -65,7 +65,8 @@ def features(
         str | None, typer.Option(metavar="N|H,W", help="At which the picture is read; the network's own by default.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A safetensors file; random weights without one.")
+        str | None,
+        typer.Option(metavar="FILE", help="A safetensors file; random weights without one, where the model has none."),
     ] = None,
 ) -> None:
     """Draw the feature maps of a layer, or what its channels respond to.
@@ -125,7 +126,7 @@ def _list_layers(network: nn.Module, taken: NetworkInput) -> None:
     from foveal.analysis.layer_maps import layers_with_maps
 
     x = torch.zeros(1, 3, taken.height, taken.width)
-    weight = next(network.parameters(), None)
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
     found = layers_with_maps(network, x if weight is None else x.to(weight))
     if not found:
         raise ValueError(f"{type(network).__name__} has no layers with maps inside it")

@@ -12,6 +12,9 @@ import numpy as np
 # Importing these fills the table of operators.
 import foveal.analysis.from_onnx.layers
 import foveal.analysis.from_onnx.pointwise
+import foveal.analysis.from_onnx.pooling
+import foveal.analysis.from_onnx.quantised
+import foveal.analysis.from_onnx.recurrent
 import foveal.analysis.from_onnx.resize
 import foveal.analysis.from_onnx.shapes
 import foveal.analysis.from_onnx.sliding  # noqa: F401 - operators register
@@ -241,4 +244,6 @@ def _turn(graph: Graph, answers: set[str]) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return value if isinstance(value, (int, float, str)) or hasattr(value, "DESCRIPTOR") else list(value)
+    if isinstance(value, (int, float, str)) or hasattr(value, "DESCRIPTOR"):
+        return value
+    return [_plain(part) for part in value]

@@ -13,10 +13,11 @@ from foveal.analysis.from_onnx.operators import Node, operator, setting
 
 @operator("LRN")
 def _local_response_norm(node: Node, x: Tensor) -> Tensor:
-    if node.get("size") % 2 == 0:
-        raise ValueError(f"it normalises over {node.get('size')} channels; only odd numbers lie alike in PyTorch")
     alpha, beta, bias = node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
-    return F.local_response_norm(x, node.get("size"), alpha, beta, bias)
+    if node.get("size") % 2:
+        return F.local_response_norm(x, node.get("size"), alpha, beta, bias)
+    # Of an even number, PyTorch has one channel more in front, ONNX behind.
+    return F.local_response_norm(x.flip(1), node.get("size"), alpha, beta, bias).flip(1)
 
 
 @operator("BatchNormalization")
@@ -40,9 +41,15 @@ def _group_norm(node: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @operator("LayerNormalization", "RMSNormalization")
-def _layer_norm(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if node.wants(1):
-        raise ValueError("its further outputs, mean and deviation, are not followed")
+def _layer_norm(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    result = _normed(node, x, weight, bias)
+    if not node.wants(1) and not node.wants(2):
+        return result
+    variance, mean = torch.var_mean(x, list(range(node.get("axis", -1) % x.ndim, x.ndim)), correction=0, keepdim=True)
+    return result, mean, (variance + node.get("epsilon", 1e-5)).rsqrt()
+
+
+def _normed(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     shape, epsilon = list(x.shape[node.get("axis", -1) :]), node.get("epsilon", 1e-5)
     fits = list(weight.shape) == shape and (bias is None or list(bias.shape) == shape)
     own, ours = (weight, bias) if fits else (None, None)
@@ -137,12 +144,21 @@ REDUCTIONS: dict[str, Any] = {
 }
 
 
+ALONE: dict[str, Any] = {
+    "ReduceL1": torch.abs,
+    "ReduceL2": torch.abs,
+    "ReduceSumSquare": torch.square,
+    "ReduceLogSum": torch.log,
+}
+"""What a reduction over no axis does to a number; the others leave it as it is."""
+
+
 @operator(*REDUCTIONS, settings=(1,))
 def _reduce(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     over = setting(node, "axes", axes)
     if not over:
-        if node.get("noop_with_empty_axes", 0):
-            return x
+        if node.get("noop_with_empty_axes", 0):  # each number by itself, as a sum of one
+            return ALONE[node.operator](x) if node.operator in ALONE else x
         over = list(range(x.ndim))
     result: Tensor = REDUCTIONS[node.operator](x, over, keepdim=bool(node.get("keepdims", 1)))
     return result
@@ -150,7 +166,8 @@ def _reduce(node: Node, x: Tensor, axes: Any = None) -> Tensor:
 
 @operator("ArgMax", "ArgMin")
 def _arg_extreme(node: Node, x: Tensor) -> Tensor:
-    if node.get("select_last_index", 0):
-        raise ValueError("it wants the last of equal maxima, which PyTorch does not give")
     function = torch.argmax if node.operator == "ArgMax" else torch.argmin
-    return function(x, dim=node.get("axis", 0), keepdim=bool(node.get("keepdims", 1)))
+    axis, keep = node.get("axis", 0), bool(node.get("keepdims", 1))
+    if node.get("select_last_index", 0):  # of equal ones; the first from behind
+        return x.shape[axis] - 1 - function(x.flip(axis), dim=axis, keepdim=keep)
+    return function(x, dim=axis, keepdim=keep)

@@ -69,6 +69,7 @@ class OnnxNetwork(nn.Module):
 
     Attributes:
         inputs: name -> shape of each input, None for sizes that the file leaves open, or instead of the whole shape.
+        input_dtypes: name -> type of each input.
         input_name: of the first input; likewise `input_shape` and `input_dtype`.
         outputs: names.
         nodes: path of each module that runs a node -> the node's name in the file.
@@ -79,6 +80,7 @@ class OnnxNetwork(nn.Module):
         self.path = path
         self.inputs, dtypes = _inputs(proto, graph)
         self.input_name = next(iter(self.inputs))
+        self.input_dtypes = dict(zip(self.inputs, dtypes, strict=True))
         self.input_shape, self.input_dtype = self.inputs[self.input_name], dtypes[0]
         self.outputs = [entry.name for entry in proto.output]
         self.nodes: dict[str, str] = {}
@@ -168,7 +170,9 @@ class OnnxNetwork(nn.Module):
             raise ValueError(f"its outputs {set(self._read_from) - defined} are made by nothing")
 
     def _store(self, name: str, pieces: list[str], weight: Weight) -> None:
-        value = nn.Parameter(weight.tensor) if weight.learned else weight.tensor
+        value = weight.tensor
+        if weight.learned:
+            value = nn.Parameter(value, requires_grad=value.is_floating_point())
         self._paths[name] = put(self, pieces, value, self._counts)
 
 
@@ -199,6 +203,10 @@ class OnnxStep(nn.Module):
         given = [value if at in self.settings else passed(value) for at, value in enumerate(values)]
         result = entry.run(self.node, *given)
         return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+    def approximation(self) -> str | None:
+        """What of the node is run in another way, at the same cost; None if nothing."""
+        return OPERATORS[self.node.domain, self.node.operator].approximates(self.node)
 
     def extra_repr(self) -> str:
         return f"{self.node.operator}, {self.node.name!r}"

@@ -57,23 +57,31 @@ class Operator:
         run: takes the node and its inputs: tensors, or None where one is left out.
         settings: the inputs that are no data, such as the shape of a Reshape; known ones come as NumPy arrays.
         numbers: whether a known single number comes as a Python number.
+        approximates: what of a node is run in another way, at the same cost; None if nothing.
     """
 
     run: Callable[..., Any]
     settings: frozenset[int]
     numbers: bool
+    approximates: Callable[[Node], str | None]
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}
 """By domain ("" is ONNX's own) and name."""
 
 
-def operator(*names: str, settings: Sequence[int] = (), numbers: bool = False, domain: str = "") -> Any:
+def operator(
+    *names: str,
+    settings: Sequence[int] = (),
+    numbers: bool = False,
+    domain: str = "",
+    approximates: Callable[[Node], str | None] = lambda node: None,
+) -> Any:
     """Enters a function `run(node, *inputs)` in the table, under one or several names."""
 
     def enter(run: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
-            OPERATORS[domain, name] = Operator(run, frozenset(settings), numbers)
+            OPERATORS[domain, name] = Operator(run, frozenset(settings), numbers, approximates)
         return run
 
     return enter

@@ -132,6 +132,11 @@ def _gelu(node: Node, x: Tensor) -> Tensor:
 operator("Gelu", domain="com.microsoft")(_gelu)
 
 
+@operator("BiasGelu", domain="com.microsoft")
+def _bias_gelu(node: Node, x: Tensor, bias: Tensor) -> Tensor:
+    return F.gelu(x + bias)
+
+
 @operator("LeakyRelu")
 def _leaky_relu(node: Node, x: Tensor) -> Tensor:
     return F.leaky_relu(x, node.get("alpha", 0.01))

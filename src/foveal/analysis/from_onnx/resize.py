@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,14 @@ def _resized(node: Node, x: Tensor, scales: list[float], sizes: list[int] | None
     if options is not None:
         told = {"scale_factor": tuple(scales[2:])} if sizes is None else {"size": new[2:]}
         return F.interpolate(x, **told, **options)
-    if mode != "linear" or node.get("antialias", 0):
-        raise ValueError(f"it resizes by {mode}, {where}, {tuple(x.shape)} to {tuple(new)}, which PyTorch does not")
     for axis, (old, size, scale) in enumerate(sides):
-        if (old, scale) != (size, 1.0):
-            x = _linear(x, axis, old, _places(old, size, scale, where))
+        if (old, scale) == (size, 1.0):
+            continue
+        places = _places(old, size, scale, where)
+        if mode == "linear" and not node.get("antialias", 0):
+            x = _linear(x, axis, old, places)
+        else:
+            x = _weighed(x, axis, *_taps(node, mode, old, scale, places))
     return x
 
 
@@ -135,3 +139,34 @@ def _linear(x: Tensor, axis: int, old: int, places: np.ndarray) -> Tensor:
     weight = torch.as_tensor(places - low, dtype=x.dtype, device=x.device).reshape(shape)
     near, far = (x.index_select(axis, torch.as_tensor(at, device=x.device)) for at in (low, high))
     return torch.lerp(near, far, weight)
+
+
+def _taps(node: Node, mode: str, old: int, scale: float, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each new cell the old cells that it is made of, and their weights, each (new, taps)."""
+    wide = 1 if mode == "linear" else 2
+    shrink = min(scale, 1.0) if node.get("antialias", 0) else 1.0  # kernels grow where a map shrinks
+    first = math.floor(-wide / shrink) + 1
+    whole = np.floor(places).astype(np.int64)
+    at = whole[:, None] + np.arange(first, 2 - first)
+    away = np.abs(at - places[:, None]) * shrink
+    if mode == "linear":
+        weights = np.clip(1 - away, 0, 1)
+    else:
+        a = node.get("cubic_coeff_a", -0.75)
+        near = (a + 2) * away**3 - (a + 3) * away**2 + 1
+        far = a * away**3 - 5 * a * away**2 + 8 * a * away - 4 * a
+        weights = np.where(away <= 1, near, np.where(away < 2, far, 0))
+    if node.get("exclude_outside", 0):
+        weights = np.where((at >= 0) & (at < old), weights, 0)
+    return at.clip(0, old - 1), weights / weights.sum(1, keepdims=True)
+
+
+def _weighed(x: Tensor, axis: int, at: np.ndarray, weights: np.ndarray) -> Tensor:
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    terms = []
+    for tap in range(at.shape[1]):
+        if np.any(weights[:, tap]):
+            weight = torch.as_tensor(weights[:, tap], dtype=x.dtype, device=x.device).reshape(shape)
+            terms.append(x.index_select(axis, torch.as_tensor(at[:, tap], device=x.device)) * weight)
+    return reduce(torch.add, terms)

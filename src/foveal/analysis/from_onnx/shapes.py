@@ -195,6 +195,16 @@ def _cumulative_sum(node: Node, x: Tensor, axis: Any) -> Tensor:
     return sums.flip(along) if backwards else sums
 
 
+@operator("OneHot", settings=(1, 2))
+def _one_hot(node: Node, places: Tensor, depth: Any, values: Any) -> Tensor:
+    many, axis = integers(depth, "depth")[0], node.get("axis", -1)
+    off, on = (values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))).to(places.device)
+    places = torch.where(places < 0, places + many, places).unsqueeze(axis)
+    shape = [1] * places.ndim
+    shape[axis] = many
+    return torch.where(places == torch.arange(many, device=places.device).view(shape), on, off)
+
+
 @operator("TopK", settings=(1,))
 def _top_k(node: Node, x: Tensor, k: Any) -> tuple[Tensor, ...]:
     count, largest = integers(k, "numbers to keep")[0], bool(node.get("largest", 1))

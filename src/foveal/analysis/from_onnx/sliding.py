@@ -1,11 +1,10 @@
-"""ONNX's convolutions and pools as functions of PyTorch."""
+"""ONNX's convolutions as functions of PyTorch, and how its kernels slide."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,29 +12,33 @@ from foveal.analysis.from_onnx.operators import Node, operator
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-GLOBAL_POOLS: dict[str, dict[int, Any]] = {
-    "GlobalAveragePool": {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d},
-    "GlobalMaxPool": {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d},
-}
 
 
-def _of(table: dict[int, Any], x: Tensor) -> Any:
+def of_space(table: dict[int, Any], x: Tensor) -> Any:
+    """What a table has for as many axes of space as a map has.
+
+    Raises:
+        ValueError: if that is nothing.
+    """
     if x.ndim - 2 not in table:
         raise ValueError(f"its maps have {x.ndim - 2} axes of space; PyTorch has it for 1 to 3")
     return table[x.ndim - 2]
 
 
-class _Sliding:
+class Sliding:
     """What a kernel that slides needs: strides, dilations and padding in front and behind, per axis."""
 
     def __init__(self, node: Node, x: Tensor, kernel: list[int]) -> None:
         axes = len(kernel)
+        told = list(node.get("kernel_shape") or kernel)
+        if told != kernel:
+            raise ValueError(f"its kernel_shape is {told}, and its weight is one of {kernel}")
         self.strides = list(node.get("strides") or [1] * axes)
         self.dilations = list(node.get("dilations") or [1] * axes)
         pads = list(node.get("pads") or [0] * (2 * axes))
-        how = node.get("auto_pad", "NOTSET")
+        how = node.get("auto_pad") or "NOTSET"
+        if how not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+            raise ValueError(f"its auto_pad is {how!r}; expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
         if how == "VALID":
             pads = [0] * (2 * axes)
         elif how in ("SAME_UPPER", "SAME_LOWER"):
@@ -54,6 +57,16 @@ class _Sliding:
         around = [side for pair in zip(self.front, self.behind, strict=True) for side in reversed(pair)]
         return F.pad(x, around[::-1], value=value), [0] * len(self.front)
 
+    def outputs(self, x: Tensor, kernel: list[int], ceil: bool) -> list[int]:
+        """The sides of what comes out."""
+        sides = []
+        for axis, (k, stride, dilation) in enumerate(zip(kernel, self.strides, self.dilations, strict=True)):
+            left = x.shape[2 + axis] + self.front[axis] + self.behind[axis] - dilation * (k - 1) - 1
+            side = (-(-left // stride) if ceil else left // stride) + 1
+            most = -(-(x.shape[2 + axis] + self.front[axis]) // stride)
+            sides.append(min(side, most) if ceil else side)
+        return sides
+
     def without_padding_alone(self, x: Tensor, result: Tensor) -> Tensor:
         """A pool's result without the last windows of its ceil mode that would start in the padding behind the map."""
         for axis, (front, stride) in enumerate(zip(self.front, self.strides, strict=True), 2):
@@ -63,16 +76,19 @@ class _Sliding:
 
 
 @operator("Conv")
-def _conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    slide = _Sliding(node, x, list(weight.shape[2:]))
+def convolve(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A convolution with the settings of a node."""
+    slide = Sliding(node, x, list(weight.shape[2:]))
     x, padding = slide.padded(x)
-    return _of(CONVOLUTIONS, x)(x, weight, bias, slide.strides, padding, slide.dilations, node.get("group", 1))
+    options = (slide.strides, padding, slide.dilations, node.get("group", 1))
+    result: Tensor = of_space(CONVOLUTIONS, x)(x, weight, bias, *options)
+    return result
 
 
 @operator("ConvTranspose")
 def _conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     kernel = list(weight.shape[2:])
-    slide, how = _Sliding(node, x, kernel), node.get("auto_pad", "NOTSET")
+    slide, how = Sliding(node, x, kernel), node.get("auto_pad", "NOTSET")
     extra = list(node.get("output_padding") or [0] * len(kernel))
     front, behind = slide.front, slide.behind
     wanted = node.get("output_shape")
@@ -86,7 +102,7 @@ def _conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None =
     padding = [max(0, min(pair)) for pair in zip(front, behind, strict=True)]
     grown = [max(0, e + p - b) for e, p, b in zip(extra, padding, behind, strict=True)]
     options = (slide.strides, padding, grown, node.get("group", 1), slide.dilations)
-    result = _of(TRANSPOSED, x)(x, weight, bias, *options)
+    result = of_space(TRANSPOSED, x)(x, weight, bias, *options)
     for axis, (p, g, f, b, e) in enumerate(zip(padding, grown, front, behind, extra, strict=True)):
         length = result.shape[2 + axis] + 2 * p - g + e - f - b
         if f - p or length != result.shape[2 + axis]:  # padding that is not alike on both sides is cut off
@@ -102,40 +118,9 @@ def _deform_conv(
         from torchvision.ops import deform_conv2d
     except ImportError as error:
         raise ImportError("DeformConv needs torchvision; run: pip install 'foveal[train]'") from error
-    slide = _Sliding(node, x, list(weight.shape[2:]))
+    slide = Sliding(node, x, list(weight.shape[2:]))
     x, padding = slide.padded(x)
     result: Tensor = deform_conv2d(
         x, offset, weight, bias, tuple(slide.strides), tuple(padding), tuple(slide.dilations), mask
     )
     return result
-
-
-@operator("MaxPool")
-def _max_pool(node: Node, x: Tensor) -> Tensor:
-    if node.wants(1):
-        raise ValueError("its second output, the places of the maxima, is not followed")
-    kernel = list(node.get("kernel_shape"))
-    slide = _Sliding(node, x, kernel)
-    padded, padding = slide.padded(x, -math.inf, [k // 2 for k in kernel])
-    ceil = bool(node.get("ceil_mode", 0))
-    result = _of(MAX_POOLS, x)(padded, kernel, slide.strides, padding, slide.dilations, ceil)
-    return slide.without_padding_alone(x, result) if ceil else result
-
-
-@operator("AveragePool")
-def _average_pool(node: Node, x: Tensor) -> Tensor:
-    kernel, ceil, counts = list(node.get("kernel_shape")), bool(node.get("ceil_mode", 0)), node.get("count_include_pad")
-    slide, pool = _Sliding(node, x, kernel), _of(AVERAGE_POOLS, x)
-    if any(d != 1 for d in slide.dilations):
-        raise ValueError(f"it is an average pool of dilations {slide.dilations}; PyTorch has none")
-    padded, padding = slide.padded(x, 0.0, [k // 2 for k in kernel])
-    result = pool(padded, kernel, slide.strides, padding, ceil, bool(counts))
-    if padded is not x and not counts:
-        there = slide.padded(torch.ones_like(x[:1, :1]), 0.0, [k // 2 for k in kernel])[0]
-        result = result / pool(there, kernel, slide.strides, padding, ceil, False)
-    return slide.without_padding_alone(x, result) if ceil else result
-
-
-@operator("GlobalAveragePool", "GlobalMaxPool")
-def _global_pool(node: Node, x: Tensor) -> Tensor:
-    return _of(GLOBAL_POOLS[node.operator], x)(x, 1)

@@ -18,6 +18,14 @@ LAYERS = {
 }  # fmt: skip
 """The operators that learn something even where it is a single number."""
 
+WHOLE = {
+    ("QLinearConv", 3), ("QLinearConv", 8), ("ConvInteger", 1), ("QLinearMatMul", 3), ("MatMulInteger", 1),
+}  # fmt: skip
+"""Where operators read the weights of layers of whole numbers, by operator and place."""
+
+SCALES = {("QuantizeLinear", 1), ("DequantizeLinear", 1)}
+"""Where they read floats that nobody learned."""
+
 FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 """What torch.onnx notes about some initializers: that it computed them, and whether they were parameters."""
@@ -36,8 +44,9 @@ class Weight:
 def weight_of(name: str, array: np.ndarray, uses: Sequence[tuple[str, int]], noted: Mapping[str, str]) -> Weight | None:
     """The weight that an initializer is, or None for a constant.
 
-    Numbers that are no floats are constants, and so are those that operators only read as settings, such as the bounds
-    of a Clip. A single float is one unless a layer learns it or its name says which layer has it.
+    Numbers that are no floats are constants, unless layers of whole numbers have them for weights; so are those that
+    operators only read as settings or scales, such as the bounds of a Clip. A single float is one unless a layer learns
+    it or its name says which layer has it.
 
     Args:
         name: of the initializer.
@@ -48,9 +57,11 @@ def weight_of(name: str, array: np.ndarray, uses: Sequence[tuple[str, int]], not
     Raises:
         ValueError: if PyTorch does not have numbers of its type.
     """
-    if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
-        return None
     made_up = is_made_up(name) or FOLDED_FROM in noted
+    if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+        return Weight(name, as_tensor(array), made_up=made_up) if uses and WHOLE.issuperset(uses) else None
+    if uses and SCALES.issuperset(uses):
+        return None
     if uses and all(("", use) in OPERATORS and at in OPERATORS["", use].settings for use, at in uses):
         return None
     lone = array.size == 1 and (made_up or (array.ndim == 0 and "." not in name))
