@@ -104,5 +104,10 @@ def _field(layer: Layer) -> tuple[str, str, str, str]:
         return "?", "", "", ""
     if field.whole:
         return "global", "", "", ""
-    size, jump, start = (f"{y:g}" if y == x else f"{y:g}x{x:g}" for y, x in (field.size, field.jump, field.start))
+    size, jump, start = (_pair(sides) for sides in (field.size, field.jump, field.start))
     return size, jump, start, f"{field.padded:.0%}"
+
+
+def _pair(sides: tuple[float | None, float | None]) -> str:
+    y, x = ("?" if side is None else f"{side:g}" for side in sides)
+    return y if y == x else f"{y}x{x}"

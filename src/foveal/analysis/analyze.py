@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,14 +23,14 @@ class Field:
 
     Args:
         size: height and width of the largest box of pixels, padding included.
-        jump: pixels from one cell's centre to the next one's, along y and x.
+        jump: pixels from one cell's centre to the next one's, along y and x; None where nobody can say.
         start: the centre of the first cell's box, along y and x; pixel 0 reaches from 0 to 1, so its centre is 0.5.
         padded: the fraction of the cells whose boxes reach beyond the picture.
         whole: whether every cell depends on the whole picture, through attention or a pool over space.
     """
 
     size: tuple[int, int]
-    jump: tuple[float, float]
+    jump: tuple[float | None, float | None]
     start: tuple[float, float]
     padded: float
     whole: bool
@@ -249,7 +250,8 @@ def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
     beyond = (top < 0) | (bottom >= height) | (left < 0) | (right >= width)
     start = ((first[0] + first[1] + 1) / 2, (first[2] + first[3] + 1) / 2)
     whole = sees_all(reach, picture)
-    return Field(reach.field(), reach.jump, start, float(beyond.float().mean()), whole)
+    jump = tuple(None if math.isnan(step) else step for step in reach.jump)
+    return Field(reach.field(), (jump[0], jump[1]), start, float(beyond.float().mean()), whole)
 
 
 def sees_all(reach: Reach, picture: tuple[int, ...]) -> bool:

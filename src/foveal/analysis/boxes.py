@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,10 +21,12 @@ class Reach:
     Args:
         box: four int32 tensors of the map's shape: first row, last row, first column, last column. Dimensions in which
             they are all alike have no memory of their own.
-        jump: pixels along y and x from a cell's centre to the next one's.
+        jump: pixels along y and x from a cell's centre to the next one's; NaN where nobody can say.
         whole: whether the numbers come through a step that takes the whole picture together.
         known: whether every step on the way is known; if not, the boxes are those of the whole picture.
         beyond: whether boxes go on beyond the picture.
+        extent: pixels that all cells together were apart along y and x when they last were rows and columns, and what
+            windows and tokens made of them are when they are put back.
     """
 
     box: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -31,6 +34,7 @@ class Reach:
     whole: bool = False
     known: bool = True
     beyond: bool = True
+    extent: tuple[float, float] = (math.nan, math.nan)
 
     def at(self, *index: int) -> tuple[int, int, int, int]:
         """The box of one number: first row, last row, first column, last column."""
@@ -89,23 +93,44 @@ def fold(box: Tensor) -> Tensor:
     return box.expand(shape)
 
 
-def measured(reach: Reach) -> Reach:
-    """With the jump that the boxes of a map show; the jump that there is where they show none."""
+def measured(reach: Reach, source: Reach) -> Reach:
+    """With the jump that boxes show after a step that moves numbers, or which follows from how many cells there are.
+
+    Where a step leaves a map's number of rows, its jump is taken to stay.
+    """
+    extent, before = extent_of(source), source.places() if len(source.shape) == 4 else None
     jump = list(reach.jump)
     for axis, dim in enumerate(reach.places() or ()):
-        repeats = repeat_of(thinned(reach.box[2 * axis]), dim)
+        side, repeats = reach.shape[dim], repeat_of(thinned(reach.box[2 * axis]), dim, jump[axis])
         if repeats is not None and repeats[1]:
             jump[axis] = abs(repeats[1]) / repeats[0]
-    return replace(reach, jump=(jump[0], jump[1]))
+        elif before is None or source.shape[before[axis]] != side:
+            ratio = extent[axis] / side
+            sure = ratio.is_integer() or (1 / ratio).is_integer() if ratio > 0 else False
+            jump[axis] = ratio if sure else math.nan
+    return replace(reach, jump=(jump[0], jump[1]), extent=extent)
 
 
-def repeat_of(thin: Tensor, dim: int) -> tuple[int, int] | None:
-    """After how many cells boxes repeat, and moved by how much: of several cells, where a step made the map finer."""
+def extent_of(reach: Reach) -> tuple[float, float]:
+    """Pixels from the first cell to one past the last: of a map; of anything else those of the map that it was."""
+    places = reach.places()
+    if places is None or any(spans(reach, {dim}) for dim in set(range(4)) - set(places)):
+        return reach.extent
+    sides = [reach.shape[dim] * jump for dim, jump in zip(places, reach.jump, strict=True)]
+    differ = [spans_one(reach.box[2 * axis], dim) for axis, dim in enumerate(places)]
+    return (sides[0] if differ[0] else reach.extent[0], sides[1] if differ[1] else reach.extent[1])
+
+
+def repeat_of(thin: Tensor, dim: int, jump: float) -> tuple[int, int] | None:
+    """After how many cells boxes repeat, and moved by how much: of several cells, where a step made the map finer.
+
+    Only what holds over most of the map, or goes by its jump: where rows went round, first and last differ by anything.
+    """
     length = thin.shape[dim]
     for turn in range(1, min(65, length)):
         moved = thin.narrow(dim, turn, length - turn) - thin.narrow(dim, 0, length - turn)
         least, most = moved.aminmax()
-        if least == most:
+        if least == most and (4 * turn <= length or abs(int(most)) == turn * jump):
             return turn, int(most)
     return None
 
@@ -120,14 +145,20 @@ def unite(shape: tuple[int, ...], parts: list[Reach]) -> Reach:
             value = join(value, thinned(part.box[place]))
         sides.append(value.expand(shape))
     same = [part for part in parts if part.shape == shape]  # and not what is spread over it
-    return gathered(sides, parts, jump=min(part.jump for part in same or parts))
+    return gathered(sides, parts, jump=finest(same or parts))
+
+
+def finest(parts: list[Reach]) -> tuple[float, float]:
+    """The least jump along y and along x of those that can be told."""
+    jumps = [[part.jump[axis] for part in parts if not math.isnan(part.jump[axis])] for axis in (0, 1)]
+    return min(jumps[0], default=math.nan), min(jumps[1], default=math.nan)
 
 
 def gathered(sides: list[Tensor], parts: list[Reach], *, jump: tuple[float, float] | None = None) -> Reach:
-    jumps = [part.jump for part in parts]
-    jump = jump or min(jumps)
+    jump = jump or finest(parts)
     whole, known = any(part.whole for part in parts), all(part.known for part in parts)
-    return Reach(tuple(sides), jump, whole, known, parts[0].beyond)  # type: ignore[arg-type]
+    extent = extent_of(parts[0])
+    return Reach(tuple(sides), jump, whole, known, parts[0].beyond, extent)  # type: ignore[arg-type]
 
 
 def with_boxes(reach: Reach, sides: Any, **changes: Any) -> Reach:

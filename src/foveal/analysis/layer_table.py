@@ -167,7 +167,8 @@ def _start(layer: Layer) -> Cell:
 def _pair(layer: Layer, name: str) -> Cell:
     if layer.field is None or layer.field.whole:
         return "", None
-    return square(getattr(layer.field, name), ", "), getattr(layer.field, name)[0]
+    sides = getattr(layer.field, name)
+    return ("?", None) if None in sides else (square(sides, ", "), sides[0])
 
 
 def _padded(layer: Layer) -> Cell:
