@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from foveal.analysis.analyze import analyze
-from foveal.analysis.boxes import Reach
+from foveal.analysis.boxes import EMPTY, Reach
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
 from foveal.analysis.trace import Trace, operation, shape_of, trace
@@ -205,6 +205,14 @@ SMALL = {
     "circular rim": lambda: (nn.Sequential(nn.CircularPad2d((3, 1, 2, 0)), conv(3, 4, 3)), 12),
     "convolution that reflects": lambda: (conv(3, 4, 5, padding=2, padding_mode="reflect"), 12),
     "constant rim, cut again": lambda: (nn.Sequential(nn.ZeroPad2d((4, 0, -2, 3)), conv(3, 4, 3)), 12),
+    "rims on unlike sides": lambda: (
+        functional(lambda x, s: F.pad(s.a(x), (4, 0)) + F.pad(x, (0, 4)), a=conv(3, 3, 5, padding=2)),
+        12,
+    ),
+    "rims of unlike channels": lambda: (
+        functional(lambda x, s: torch.cat([F.pad(s.a(x), (4, -4)), x], 1), a=conv(3, 3, 5, padding=2)),
+        12,
+    ),
     "TensorFlow's same": lambda: (functional(lambda x, s: s.a(same(x, 3, 2)), a=conv(3, 4, 3, 2)), (16, 17)),
     "slices": lambda: (functional(lambda x, s: s.a(x[:, :, 3:, 1::2]), a=conv(3, 4, 3, padding=1)), 16),
     "focus": lambda: (
@@ -397,6 +405,13 @@ def crossed(x, s):
 def repeated(x, s):
     """Cells with gaps like those of no map."""
     return x[..., [0, 1, 5, 6, 20, 22, 30]]
+
+
+def test_a_box_without_rows_has_no_columns():
+    recorded = trace(functional(lambda x, s: F.pad(x, (-2, 3, 1, -4))), [torch.zeros(1, 3, 24, 24)])
+    reach = reaches(recorded, beyond=False)[last_map(recorded)]
+    assert reach.unit(0, 4) == reach.unit(5, 24) == reach.at(0, 0, 5, 24) == EMPTY
+    assert reach.unit(5, 21) == (4, 4, 23, 23)
 
 
 JUMPS = {

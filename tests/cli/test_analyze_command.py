@@ -100,6 +100,13 @@ def test_a_unit_is_told_with_its_box(capsys):
     assert "5 x 5 pixels" in said
 
 
+def test_a_unit_in_the_padding_is_told_to_see_no_pixel(tmp_path, capsys):
+    line = ["analyze", "conv k3 p9", "--size", "16", "--unit", "conv1:0,0"]
+    assert main([*line, "--json", str(tmp_path / "made.json"), "--plot", str(tmp_path / "plots")]) == 0
+    assert "can see  no pixel" in capsys.readouterr().out
+    assert json.loads((tmp_path / "made.json").read_text())["unit"]["box"] is None
+
+
 def test_page_and_plots_are_whole(tmp_path):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.png")
     page, plots = tmp_path / "page.html", tmp_path / "plots"

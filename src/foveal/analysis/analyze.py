@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from foveal.analysis.boxes import Reach, thinned
+from foveal.analysis.boxes import Reach, emptied, thinned
 from foveal.analysis.count import bytes_of, cost_of, is_view
 from foveal.analysis.peak import peak_bytes
 from foveal.analysis.reach import reaches
@@ -243,7 +243,7 @@ def _moved(node: fx.Node) -> int:
 def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
     if reach is None or not reach.known:
         return None
-    together = reach.together()
+    together = emptied(reach.together())
     first = together.at(*[0] * len(together.shape))
     top, bottom, left, right = (thinned(side) for side in together.box)
     height, width = picture[-2:]

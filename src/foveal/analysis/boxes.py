@@ -13,6 +13,9 @@ from torch import Tensor, fx
 NONE = 1 << 28
 """A box from NONE to -NONE is empty: of a number that depends on no pixel."""
 
+EMPTY = (0, -1, 0, -1)
+"""How an empty box is told: of rows 0 to -1, and of as many columns."""
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -37,9 +40,9 @@ class Reach:
     extent: tuple[float, float] = (math.nan, math.nan)
 
     def at(self, *index: int) -> tuple[int, int, int, int]:
-        """The box of one number: first row, last row, first column, last column."""
+        """The box of one number: first row, last row, first column, last column; `EMPTY` for one that is empty."""
         top, bottom, left, right = (int(side[index]) for side in self.box)
-        return top, bottom, left, right
+        return (top, bottom, left, right) if top <= bottom and left <= right else EMPTY
 
     def unit(self, y: int, x: int) -> tuple[int, int, int, int]:
         """The box of all channels at a place of a map (B, C, H, W)."""
@@ -61,7 +64,7 @@ class Reach:
 
     def field(self) -> tuple[int, int]:
         """Height and width of the largest box: that of all channels at a place, where there are places."""
-        top, bottom, left, right = self.together().box
+        top, bottom, left, right = emptied(self.together()).box
         height, width = int((bottom - top).max()) + 1, int((right - left).max()) + 1
         return max(0, height), max(0, width)
 
@@ -135,9 +138,23 @@ def repeat_of(thin: Tensor, dim: int, jump: float) -> tuple[int, int] | None:
     return None
 
 
+def emptied(reach: Reach) -> Reach:
+    """With boxes that hold no row or no column empty along both, lest their other side joins what they are put with."""
+    top, bottom, left, right = (thinned(side) for side in reach.box)
+    no_row, no_column = top > bottom, left > right
+    either = bool(no_row.any()) or bool(no_column.any())
+    if not either or torch.equal(*torch.broadcast_tensors(no_row, no_column)):
+        return reach
+    empty, sides = no_row | no_column, []
+    for place, side in enumerate((top, bottom, left, right)):
+        value = side.new_full((), NONE if place % 2 == 0 else -NONE)
+        sides.append(torch.where(empty, value, side).expand(reach.shape))
+    return with_boxes(reach, sides)
+
+
 def unite(shape: tuple[int, ...], parts: list[Reach]) -> Reach:
     """For every number all that any of the numbers depends on from which it is made; shapes broadcast."""
-    sides = []
+    parts, sides = [emptied(part) for part in parts], []
     for place in range(4):
         join = torch.minimum if place % 2 == 0 else torch.maximum
         value = thinned(parts[0].box[place])
@@ -168,7 +185,7 @@ def with_boxes(reach: Reach, sides: Any, **changes: Any) -> Reach:
 def join_over(reach: Reach, dims: set[int], *, keep: bool = True) -> Reach:
     """Over some dimensions all boxes become one; these have a side of 1 then, or are gone."""
     sides = []
-    for place, side in enumerate(reach.box):
+    for place, side in enumerate(emptied(reach).box):
         thin = thinned(side)
         many = sorted(dim for dim in dims if thin.shape[dim] > 1)
         if many:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.analysis.analyze import example_picture, groups_of, sees_all
-from foveal.analysis.boxes import Reach
+from foveal.analysis.boxes import EMPTY, Reach
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
 from foveal.analysis.trace import Trace, layer_of, shape_of, trace, value_of
@@ -27,7 +27,8 @@ class UnitField:
         layer: path of the layer.
         unit: the place, (y, x).
         grid: height and width of the map.
-        box: first and last row, first and last column of the pixels that it can depend on, inside the picture.
+        box: first and last row, first and last column of the pixels that it can depend on, inside the picture; (0, -1,
+            0, -1) where it sees none, since it lies in the padding.
         nominal: the same, going on beyond the picture.
         heat: (H, W) float32, how strongly each pixel moves it: the mean size of the gradient, at most 1.
         whole: whether it depends on the whole picture through attention or a pool over space.
@@ -40,6 +41,11 @@ class UnitField:
     nominal: tuple[int, int, int, int]
     heat: Tensor
     whole: bool
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether it depends on no pixel."""
+        return self.box == EMPTY
 
     @property
     def effective(self) -> float:

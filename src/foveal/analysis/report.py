@@ -49,7 +49,8 @@ class Report:
         if self.foveated is not None:
             made["foveated"] = self.foveated.as_dict()
         if self.unit is not None:
-            made["unit"] = {**self.unit.__dict__, "heat": None, "effective": self.unit.effective}
+            box = None if self.unit.sees_nothing else self.unit.box
+            made["unit"] = {**self.unit.__dict__, "box": box, "heat": None, "effective": self.unit.effective}
         return made
 
     def rows(self) -> list[dict[str, Any]]:
@@ -179,8 +180,11 @@ def _levels(cost: FoveatedCost) -> RenderableType:
 def _unit(unit: UnitField) -> list[str]:
     top, bottom, left, right = unit.box
     far = unit.nominal
+    where = f"{unit.layer} at ({unit.unit[0]}, {unit.unit[1]}) of {unit.grid[0]} x {unit.grid[1]}:"
+    if unit.sees_nothing:
+        return [where, "  can see  no pixel: all that it takes is padding"]
     return [
-        f"{unit.layer} at ({unit.unit[0]}, {unit.unit[1]}) of {unit.grid[0]} x {unit.grid[1]}:",
+        where,
         f"  can see  rows {top} to {bottom}, columns {left} to {right}"
         + (" (all, through attention or a pool over space)" if unit.whole else ""),
         f"  field    {far[1] - far[0] + 1} x {far[3] - far[2] + 1} pixels, padding included",
