@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from foveal.analysis.boxes import Reach, emptied, thinned
-from foveal.analysis.count import bytes_of, cost_of, is_view
+from foveal.analysis.boxes import Reach, emptied, is_empty, thinned
+from foveal.analysis.count import bytes_of, cost_of, is_view, moved_bytes
 from foveal.analysis.peak import peak_bytes
 from foveal.analysis.reach import reaches
 from foveal.analysis.trace import Trace, layer_of, operation, shape_of, trace, value_of
@@ -43,14 +43,17 @@ class Layer:
     Args:
         name: path of the module; empty for the network itself.
         kind: type of the module, or the operations where it is a larger one.
-        input: shape of the first tensor that goes in; likewise `output`, of what comes out.
+        input: shape of the first tensor that goes in and comes from what the network was given; where none does, of the
+            first that is no parameter.
+        output: shape of what comes out.
         parameters: that it takes and no earlier layer did.
         macs: multiply-accumulates; likewise `flops`, floating-point operations.
         activation_bytes: of what it writes.
         moved_bytes: that it reads and writes, parameters included.
-        field: None where nothing depends on the picture, or where nobody can say.
+        field: None where it depends on no pixel, or where nobody can say.
         milliseconds: measured, if it was.
         operations: the graph's, in order.
+        blind: whether it depends on no pixel: a table that is made from parameters alone.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Layer:
     field: Field | None
     milliseconds: float | None
     operations: tuple[str, ...]
+    blind: bool = False
 
     @property
     def intensity(self) -> float:
@@ -151,6 +155,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
     picture = shape_of(recorded.inputs[0])
     found = reaches(recorded) if len(picture) == 4 else {}
     seconds = node_times(recorded, inputs) if inputs is not None else {}
+    of_picture, of_inputs = _that_depend(recorded, recorded.inputs[:1]), _that_depend(recorded, recorded.inputs)
     layers, counted, uncounted = [], set(), []
     for group in groups_of(recorded):
         costs = [cost_of(node) for node in group]
@@ -163,25 +168,29 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         unknown = [operation(node) for node, cost in zip(group, costs, strict=True) if not cost.known]
         uncounted += [f"{name or 'the network'}: {op}" for op in unknown]
         does = [node for node in group if not is_view(node)]
+        taken = [part for node in group for part in node.all_input_nodes if part not in group]
+        made = [part for part in taken if not _parameters(part, recorded)]
+        reach, last = found.get(group[-1]), group[-1]
         layers.append(
             Layer(
                 name=name,
                 kind=kind if _is_leaf(network, name) else " + ".join(dict.fromkeys(operation(node) for node in does)),
-                input=next((shape_of(part) for part in group[0].all_input_nodes), ()),
-                output=shape_of(group[-1]),
+                input=shape_of(next((part for part in taken if part in of_inputs), made[0] if made else None)),
+                output=shape_of(last),
                 parameters=sum(fresh.values()),
                 macs=sum(cost.macs for cost in costs),
                 flops=sum(cost.flops for cost in costs),
                 activation_bytes=sum(bytes_of(node) for node in does),
-                moved_bytes=sum(_moved(node) for node in does),
-                field=_field(found.get(group[-1]), picture),
+                moved_bytes=sum(moved_bytes(node) for node in does),
+                field=_field(reach, picture),
                 milliseconds=1e3 * sum(seconds[node] for node in group) if seconds else None,
                 operations=tuple(words),
+                blind=len(picture) == 4 and (last not in of_picture or (reach is not None and is_empty(reach))),
             )
         )
     unused = {name: parameter.numel() for name, parameter in network.named_parameters() if name in recorded.unused}
     used = {id(parameter): parameter.numel() for _, parameter in recorded.parameters.values()}
-    made = Analysis(
+    whole = Analysis(
         network=type(network).__name__,
         picture=picture,
         layers=tuple(layers),
@@ -191,7 +200,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         peak_bytes=peak_bytes(recorded),
         uncounted=tuple(dict.fromkeys(uncounted)),
     )
-    return Analysis(**{**made.__dict__, "remarks": tuple(remarks_on(made, network))})
+    return Analysis(**{**whole.__dict__, "remarks": tuple(remarks_on(whole, network))})
 
 
 def example_picture(network: nn.Module, size: int | Sequence[int] = 224) -> torch.Tensor:
@@ -236,12 +245,17 @@ def _is_leaf(network: nn.Module, path: str) -> bool:
         return True
 
 
-def _moved(node: fx.Node) -> int:
-    return bytes_of(node) + sum(bytes_of(part) for part in node.all_input_nodes)
+def _that_depend(recorded: Trace, sources: Sequence[fx.Node]) -> set[fx.Node]:
+    """All nodes that depend on some, these included."""
+    found = set(sources)
+    for node in recorded.operations():
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
-    if reach is None or not reach.known:
+    if reach is None or not reach.known or is_empty(reach):
         return None
     together = emptied(reach.together())
     first = together.at(*[0] * len(together.shape))

@@ -152,6 +152,12 @@ def emptied(reach: Reach) -> Reach:
     return with_boxes(reach, sides)
 
 
+def is_empty(reach: Reach) -> bool:
+    """Whether no number of a map depends on any pixel."""
+    top, bottom, left, right = (thinned(side) for side in reach.box)
+    return bool(((top > bottom) | (left > right)).all())
+
+
 def unite(shape: tuple[int, ...], parts: list[Reach]) -> Reach:
     """For every number all that any of the numbers depends on from which it is made; shapes broadcast."""
     parts, sides = [emptied(part) for part in parts], []

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from foveal.analysis.boxes import NONE, Reach, argument, finest, fold, gathered, measured, unite
-from foveal.analysis.operation_kinds import words
+from foveal.analysis.operation_kinds import NEW, words
 from foveal.analysis.trace import Trace, operation, shape_of
-
-NEW = words(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty rand_like randn_like fill zero"
-)
-"""What takes a map for its shape alone."""
 
 PLACED = words("index gather index_select embedding take_along_dim scatter index_put index_copy masked_select")
 """What takes places, or leaves them out, as other numbers say."""

@@ -25,7 +25,18 @@ from foveal.whole_file import whole_file
 
 COLUMNS = (
     *("name", "kind", "input", "output", "parameters", "macs", "flops", "activation_bytes", "moved_bytes", "intensity"),
-    *("field_height", "field_width", "jump_y", "jump_x", "start_y", "start_x", "padded", "whole", "milliseconds"),
+    *(
+        "field_height",
+        "field_width",
+        "jump_y",
+        "jump_x",
+        "start_y",
+        "start_x",
+        "padded",
+        "whole",
+        "blind",
+        "milliseconds",
+    ),
 )
 
 
@@ -58,7 +69,7 @@ class Report:
         rows = []
         for layer in self.analysis.layers:
             field = layer.field
-            places = {} if field is None else {"padded": field.padded, "whole": field.whole}
+            places: dict[str, Any] = {} if field is None else {"padded": field.padded, "whole": field.whole}
             if field is not None:
                 places |= dict(zip(("field_height", "field_width"), field.size, strict=True))
                 places |= dict(zip(("jump_y", "jump_x"), field.jump, strict=True))
