@@ -307,6 +307,24 @@ SMALL = {
         functional(lambda x, s: s.a(F.unfold(x, 3, padding=1, stride=2).view(len(x), 27, 6, 6)), a=conv(27, 4, 3)),
         12,
     ),
+    "patches laid back": lambda: (
+        functional(
+            lambda x, s: F.fold(F.unfold(s.a(x), 3, padding=1), x.shape[2:], 3, padding=1), a=conv(3, 2, 3, padding=1)
+        ),
+        12,
+    ),
+    "patches laid back with gaps": lambda: (
+        functional(
+            lambda x, s: F.fold(F.unfold(x, (2, 3), (2, 1), (1, 2), (3, 4)), (12, 9), (2, 3), (2, 1), (1, 2), (3, 4)),
+        ),
+        (12, 9),
+    ),
+    "patches laid on a finer map": lambda: (
+        functional(
+            lambda x, s: F.fold(s.a(F.unfold(x, 3, padding=1, stride=2)), 23, 5, stride=3), a=nn.Conv1d(27, 50, 1)
+        ),
+        (14, 14),
+    ),
     "as zeros": lambda: (functional(lambda x, s: s.a(torch.zeros_like(x)) + x[:, :1], a=conv(3, 4, 5, padding=2)), 9),
     "weights from the picture": lambda: (functional(weights_from_picture, a=conv(3, 4, 3)), 9),
     "slices of depth": lambda: (
@@ -357,6 +375,7 @@ GOING_ON = {
     "TensorFlow's same": 12,
     "ConvNeXt block": 12,
     "unlike branches": 12,
+    "patches laid back": 12,
     "U-Net, nearest": 12,
     "U-Net, bilinear": 12,
     "U-Net, transposed": 12,
@@ -427,6 +446,12 @@ JUMPS = {
     ),
     "tokens and back": (lambda x, s: s.a(x).flatten(2).mT.reshape(-1, 8, 8, 3), {"a": conv(3, 3, 4, 4)}, (4, 4)),
     "side by side": (lambda x, s: torch.cat([x, x], 2), {}, (1, 1)),
+    "patches laid back": (lambda x, s: F.fold(F.unfold(x, 3, padding=1), 32, 3, padding=1), {}, (1, 1)),
+    "patches laid on a finer map": (
+        lambda x, s: F.fold(s.a(F.unfold(x, 2, stride=2)), 64, 4, stride=4),
+        {"a": nn.Conv1d(12, 48, 1)},
+        (0.5, 0.5),
+    ),
     "finest along each axis": (crossed, {"a": conv(3, 3, 1)}, (1, 1)),
     "cut": (lambda x, s: torch.roll(x, 5, 2)[:, :, 3:, 1::4], {}, (1, 4)),
     "places that are no row": (repeated, {}, (1, None)),
