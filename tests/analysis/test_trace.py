@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from networks import Does
@@ -234,6 +236,18 @@ def test_a_network_that_cannot_be_copied_runs_itself():
     network = NoCopy(nn.Conv2d(3, 4, 3), nn.Dropout()).train()
     assert analyze(network, 8).macs == 36 * 108
     assert all(module.training for module in network.modules())
+
+
+@functools.cache
+def ramp(length):
+    return torch.arange(float(length))
+
+
+def test_tables_that_all_networks_share_keep_their_numbers():
+    network = do(lambda s, x: x * ramp(x.shape[-1]))
+    trace(network, [picture()])
+    assert ramp(8).tolist() == list(range(8))
+    torch.testing.assert_close(network(picture()), picture() * torch.arange(8.0))
 
 
 def test_lazy_layers_take_their_shapes():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
@@ -90,7 +89,7 @@ def _from_patches(node: fx.Node, found: dict[fx.Node, Reach]) -> Reach:
     step = (reach.jump[0] * stride[0], reach.jump[1] * stride[1])
     made: Reach | None = None
     for row, column in itertools.product(*map(range, kernel)):
-        part = replace(reach, box=tuple(fold(side[:, :, row, column]) for side in cut), jump=step)
+        part = with_boxes(reach, (fold(side[:, :, row, column]) for side in cut), jump=step)
         before = [padding[0] - row * dilation[0], padding[1] - column * dilation[1]]
         whole = (*part.shape[:2], *out[-2:])
         laid = spread(part, whole, kernel=(1, 1), stride=stride, before=before, dilation=(1, 1))

@@ -137,21 +137,27 @@ _BY_NUMBERS = "its shapes depend on the numbers in its maps"
 
 
 def _recorded(network: nn.Module, inputs: Sequence[Any]) -> Any:
-    """The program of one run: of a second one, where the first makes layers or works out what has to be there."""
-    made = _apart(network)
-    try:
-        program = _exported(made, inputs)
-        if _parts(made) == _parts(network):
-            return program
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-    again = _apart(network)
-    _run(again, inputs)
-    if _parts(again) != _parts(network):
+    """The program of one run, after another of a copy: what is worked out once, for all networks, is there then.
+
+    What a network itself works out in its first run and keeps is there only where it cannot be recorded otherwise.
+    """
+    run = _apart(network)
+    before = _leaves(run)
+    _run(run, inputs)
+    if _parts(run) != _parts(network):  # it makes layers
         _run(network, inputs)
-        again = _apart(network)
-    return _exported(again, inputs)
+    try:
+        return _exported(_apart(network), inputs)
+    except Exception as error:
+        keeps = list(map(id, before)) != list(map(id, _leaves(run)))
+        if is_out_of_memory(error) or not keeps:
+            raise
+        return _exported(run, inputs)
+
+
+def _leaves(network: nn.Module) -> list[Any]:
+    """All that its modules hold, in lists and dictionaries too."""
+    return [value for module in network.modules() for value in tree_leaves(vars(module))]
 
 
 def _parts(network: nn.Module) -> list[str]:
@@ -179,10 +185,9 @@ def _apart(network: nn.Module) -> nn.Module:
     it is gone in those that drop it when they train.
     """
     mine: dict[int, Any] = {id(parameter): parameter for parameter in network.parameters()}
-    for module in network.modules():
-        for value in tree_leaves(vars(module)):
-            if isinstance(value, Tensor):  # one that was computed has a history, which `deepcopy` refuses
-                mine.setdefault(id(value), value.detach().clone())
+    for value in _leaves(network):
+        if isinstance(value, Tensor):  # one that was computed has a history, which `deepcopy` refuses
+            mine.setdefault(id(value), value.detach().clone())
     try:
         made = copy.deepcopy(network, mine)
     except Exception as error:
@@ -241,7 +246,7 @@ def _keep_names(graph: fx.GraphModule) -> None:
 def _why(network: nn.Module, inputs: Sequence[Any], error: Exception) -> str:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if _by_numbers(error):
-        first = f"it decides by them, or {_BY_NUMBERS} (data-dependent)"
+        first = f"{_BY_NUMBERS}, or the way that it takes does (data-dependent)"
     else:
         first = f"{type(error).__name__}: {first[:300]}"
     return f"{_refused(network, inputs)}: {first}"
