@@ -83,8 +83,20 @@ def _alone(name: str, weights: Any, options: dict[str, Any], make: Callable[[str
 
 
 def _are_layers(name: str) -> bool:
-    """Whether a name is a list of layers: several words, the first of which is no path and no library's."""
-    return len(name.split()) > 1 and not os.path.exists(name) and ":" not in name
+    """Whether a name is a list of layers: several words or steps, the first of which is no path and no library's."""
+    return (len(name.split()) > 1 or ";" in name) and not os.path.exists(name) and ":" not in name
+
+
+def is_untaught(name: str) -> bool:
+    """Whether what `load_network` makes without weights is known to have random ones.
+
+    Example:
+        >>> is_untaught("timm:resnet18"), is_untaught("default"), is_untaught("my_module:trained")
+        (True, False, False)
+    """
+    source, found, _ = name.partition(":")
+    own = name == DEFAULT or os.path.isdir(name) or name.lower().endswith(".onnx")
+    return not own and (not found or source in SOURCES or _are_layers(name))
 
 
 def known_networks(source: str) -> list[str]:

@@ -54,6 +54,48 @@ def test_many_layers_see_effectively_less_than_they_could():
     assert deep.effective == float((deep.heat >= FAINT).sum()) ** 0.5
 
 
+class Branched(nn.Module):
+    """A 1 x 1 shortcut beside a 5 x 5 branch behind a gain."""
+
+    def __init__(self, gain, how):
+        super().__init__()
+        self.short, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 5, padding=2)
+        self.norm = nn.BatchNorm2d(4) if how == "norm" else nn.GroupNorm(2, 4) if how == "group" else nn.Identity()
+        shape = {"scalar": (), "scale": (4,), "wide scale": (4, 1, 1)}.get(how)
+        self.scale = None if shape is None else nn.Parameter(torch.full(shape, gain))
+        if shape is None:
+            nn.init.constant_(self.norm.weight, gain)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        if self.scale is not None:
+            y = y * (self.scale.view(-1, 1, 1) if self.scale.ndim == 1 else self.scale)
+        return self.short(x) + y
+
+
+@pytest.mark.parametrize("how", ["norm", "group", "scalar", "scale", "wide scale"])
+@pytest.mark.parametrize("gain", [0.0, 1e-6])
+def test_branches_behind_gains_that_start_near_zero_are_seen(how, gain):
+    torch.manual_seed(0)
+    found = unit_field(Branched(gain, how), "", 16, samples=2)
+    assert found.woken == 1
+    assert found.effective >= 5
+
+
+def test_gains_that_were_taught_and_biases_stay_as_they_are():
+    torch.manual_seed(0)
+    network = Branched(0.0, "norm")
+    network.norm.weight.data += 1e-6 * torch.rand(4)
+    found = unit_field(network, "", 16, samples=2)
+    assert (found.woken, found.effective) == (0, 1)
+
+
+def test_a_stage_is_named_for_what_runs_last_in_it():
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), nn.Conv2d(4, 4, 3))
+    whole, last = (unit_field(network, name, 16, unit=(2, 3), samples=1) for name in ("0", "0.1"))
+    assert (whole.box, whole.grid) == (last.box, last.grid)
+
+
 def test_a_unit_after_a_global_pool_sees_the_whole():
     network = Does(
         lambda self, x: self.b(self.a(x) * self.a(x).mean((2, 3), keepdim=True)),

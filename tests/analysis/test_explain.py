@@ -90,7 +90,7 @@ def test_every_pooling_method_agrees_with_a_loop_in_numpy():
     wanted = {
         "max": blocks.max(2),
         "average": blocks.mean(2),
-        "l2": np.sqrt((blocks**2).mean(2)),
+        "quadratic": np.sqrt((blocks**2).mean(2)),
         "gem": np.cbrt((blocks**3).mean(2)),
         "stochastic": (blocks * blocks / blocks.sum(2, keepdims=True)).sum(2),
         "global average": np.full((1, 1), x.numpy().mean()),

@@ -130,6 +130,44 @@ def test_an_onnx_file_is_read(tmp_path, capsys):
     assert f"parameters   {sum(p.numel() for p in network().parameters()):,}" in said
 
 
+@pytest.mark.parametrize("written", ["n.onnx", "n.bin", "photo.jpg", "taught.safetensors"])
+def test_what_is_read_is_not_written_over(written, tmp_path, capsys, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    weight = onnx.helper.make_tensor("w", 1, [1], b"\0\0\0\0", raw=True)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    onnx.save_model(
+        onnx.helper.make_model(graph), "n.onnx", save_as_external_data=True, location="n.bin", size_threshold=0
+    )
+    for name in ("photo.jpg", "taught.safetensors"):
+        (tmp_path / name).write_bytes(b"kept")
+    before = (tmp_path / written).read_bytes()
+    line = ["analyze", "n.onnx", "--weights", "taught.safetensors", "--plot", "plots", "--picture", "photo.jpg"]
+    assert main([*line, "--csv", written]) == 2
+    assert f"--csv: {written} is what is read" in capsys.readouterr().err
+    assert (tmp_path / written).read_bytes() == before
+
+
+def test_a_picture_among_the_plots_is_not_drawn_over(tmp_path, capsys):
+    photo = tmp_path / "receptive_field.png"
+    Image.new("RGB", (8, 8)).save(photo)
+    assert main(["analyze", LAYERS, "--plot", str(tmp_path), "--picture", str(photo)]) == 2
+    assert "is what is read" in capsys.readouterr().err
+
+
+def test_a_look_that_costs_more_is_told_so(capsys):
+    assert main(["analyze", f"{__name__}:network", "--size", "32", "--levels", "2", "--window", "32"]) == 0
+    assert "2.00 times MORE" in capsys.readouterr().out
+
+
+def test_random_weights_are_told_where_the_field_depends_on_them(capsys):
+    assert main(["analyze", LAYERS, "--size", "32", "--unit", "conv2"]) == 0
+    assert "random weights; give --weights" in capsys.readouterr().out
+    assert main(["analyze", f"{__name__}:network", "--size", "32", "--unit", "2"]) == 0
+    assert "random weights" not in capsys.readouterr().out
+
+
 def test_a_saved_model_is_read(capsys):
     assert main(["analyze", "default", "--size", "64", "--depth", "1"]) == 0
     assert "VisionSide on 1 x 3 x 64 x 64" in capsys.readouterr().out
@@ -150,6 +188,10 @@ def test_a_saved_model_is_read(capsys):
         (["there_is_no.onnx"], "there_is_no.onnx"),
         ([f"{__name__}:Deciding"], "cannot be recorded"),
         ([f"{__name__}:network", "--levels", "3", "--window", "7"], "7"),
+        ([LAYERS, "--size", "16", "--levels", "3", "--window", "4096"], "larger than the picture"),
+        ([LAYERS, "--picture", "photo.jpg"], "--plot"),
+        ([LAYERS, "--plot", "/proc/no/such"], "--plot: /proc/no/such cannot be made a folder"),
+        (["relu;gell"], "gell"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(line, said, capsys):

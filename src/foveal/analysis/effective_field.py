@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from foveal.analysis.analyze import example_picture, groups_of, sees_all
+from foveal.analysis.asleep import woken
 from foveal.analysis.boxes import EMPTY, Reach
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
@@ -32,6 +33,8 @@ class UnitField:
         nominal: the same, going on beyond the picture.
         heat: (H, W) float32, how strongly each pixel moves it: the mean size of the gradient, at most 1.
         whole: whether it depends on the whole picture through attention or a pool over space.
+        woken: gains that all still start at the same value near 0, and were counted as 1 for the heat.
+        untaught: whether the weights are known to be random, so that the heat is what the architecture starts with.
     """
 
     layer: str
@@ -41,6 +44,8 @@ class UnitField:
     nominal: tuple[int, int, int, int]
     heat: Tensor
     whole: bool
+    woken: int = 0
+    untaught: bool = False
 
     @property
     def sees_nothing(self) -> bool:
@@ -64,6 +69,8 @@ def unit_field(
 ) -> UnitField:
     """The theoretical and the effective receptive field of a unit.
 
+    Gains that have not been taught and start near 0 would hide whole branches: they count as 1 (`woken`).
+
     Args:
         network: any that `analyze` takes.
         layer: path of one of its layers, whose map is (B, C, H, W).
@@ -85,10 +92,20 @@ def unit_field(
 
 
 def unit_field_in(
-    recorded: Trace, layer: str, *, unit: tuple[int, int] | None = None, samples: int = 8, seed: int = 0
+    recorded: Trace,
+    layer: str,
+    *,
+    unit: tuple[int, int] | None = None,
+    samples: int = 8,
+    seed: int = 0,
+    untaught: bool = False,
 ) -> UnitField:
     """The same, in a run that is recorded already."""
-    ends = {layer_of(group[-1])[0]: group[-1] for group in groups_of(recorded)}
+    ends: dict[str, fx.Node] = {}
+    for group in groups_of(recorded):  # a path names what runs last in it, so a stage its last block
+        path = layer_of(group[-1])[0]
+        for end in [path, *(path[:at] for at, letter in enumerate(path) if letter == ".")]:
+            ends[end] = group[-1]
     if layer not in ends:
         near = difflib.get_close_matches(layer, ends, 1, 0.3)
         raise ValueError(f"no layer is called {layer!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -101,14 +118,15 @@ def unit_field_in(
         raise ValueError(f"unit is ({y}, {x}); {layer} has a map of {shape[2]} x {shape[3]}")
     inside: Reach = reaches(recorded, beyond=False)[node]
     generator, given = torch.Generator().manual_seed(seed), value_of(recorded.inputs[0])
-    heat = torch.zeros(given.shape[-2:])
+    heat, gains = torch.zeros(given.shape[-2:]), woken(recorded)
     for _ in range(samples):
         picture = torch.randn(given.shape, generator=generator).to(given.dtype).requires_grad_()
         with torch.enable_grad():
-            map_ = replay(recorded, [picture], [node])[node]
+            map_ = replay(recorded, [picture], [node], gains)[node]
             spread = torch.randn(shape[1], generator=generator).to(map_)
             (gradient,) = torch.autograd.grad((map_[0, :, y, x] * spread).sum(), picture)
         heat += gradient[0].float().abs().sum(0)
     heat /= heat.max().clamp(min=1e-30)
     whole = sees_all(nominal[node], shape_of(recorded.inputs[0]))
-    return UnitField(layer, (y, x), (shape[2], shape[3]), inside.unit(y, x), nominal[node].unit(y, x), heat, whole)
+    boxes = inside.unit(y, x), nominal[node].unit(y, x)
+    return UnitField(layer, (y, x), (shape[2], shape[3]), *boxes, heat, whole, len(gains), untaught)

@@ -147,10 +147,21 @@ def field_in_words(field: UnitField) -> list[str]:
 
 def effective_in_words(field: UnitField) -> str:
     """How much of it counts."""
-    return (
-        f"Effective: {field.effective:.1f} pixels, the side of a square of as many as move the unit at least "
-        f"{100 * FAINT_HEAT:.3g} % as much as the strongest."
+    return " ".join(
+        [
+            f"Effective: {field.effective:.1f} pixels, the side of a square of as many as move the unit at least "
+            f"{100 * FAINT_HEAT:.3g} % as much as the strongest.",
+            *(f"{line[0].upper()}{line[1:]}." for line in caveats(field)),
+        ]
     )
+
+
+def caveats(field: UnitField) -> list[str]:
+    """What one has to know about the weights to read the heat."""
+    said = ["random weights; give --weights for what a taught network looks at"] if field.untaught else []
+    if field.woken:
+        said.append(f"{field.woken} gains that still start near 0 count as 1, or their branches would be silent")
+    return said
 
 
 def _sheet(width: int, height: int, words: list[Words]) -> Image.Image:

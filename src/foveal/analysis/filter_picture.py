@@ -57,7 +57,8 @@ def named_filter(kind: str, **options: object) -> FixedFilter:
     known, name = list_blocks(family="filters"), kind.strip().lower().replace("-", "_")
     name = f"{name}_filter" if f"{name}_filter" in known else name
     if name not in known:
-        raise ValueError(f"there is no filter {kind!r}; expected one of {', '.join(known)}")
+        names = ", ".join(name.removesuffix("_filter") for name in known)
+        raise ValueError(f"there is no filter {kind!r}; expected one of {names}")
     taken = inspect.signature(find_block(name).make).parameters
     for option in options:
         if option not in taken:

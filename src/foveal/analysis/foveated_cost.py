@@ -99,6 +99,9 @@ def foveated_cost(
         (5.333333333333333, [1, 1, 1])
     """
     dense = dense or analyze(network, picture)
+    if size > 2 * max(dense.picture[-2:]):
+        sides = " x ".join(map(str, dense.picture[-2:]))
+        raise ValueError(f"a window of {size} cells is far larger than the picture, {sides}; give a smaller window")
     layout = Layout.foveal(picture=dense.picture[-2:], size=size, levels=levels)
     made = foveate(network)
     counted = (
@@ -114,6 +117,16 @@ def foveated_cost(
         rows.append(Level(level, count, kept[level], macs, seen))
     height, width = dense.picture[-2:]
     return FoveatedCost(dense, size, tuple(rows), once, layout.num_windows * size * size, height * width)
+
+
+def times(ratio: float) -> str:
+    """A saving in words, or the loss that it is.
+
+    Example:
+        >>> times(5.333), times(0.25)
+        ('5.33 times fewer', '4.00 times MORE')
+    """
+    return f"{ratio:.2f} times fewer" if ratio >= 1 else f"{1 / ratio:.2f} times MORE"
 
 
 class _Counted(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,15 +14,21 @@ from torch.utils._pytree import tree_leaves
 from foveal.analysis.trace import Trace
 
 
-def replay(recorded: Trace, inputs: Sequence[Any], keep: Collection[fx.Node]) -> dict[fx.Node, Tensor]:
+def replay(
+    recorded: Trace,
+    inputs: Sequence[Any],
+    keep: Collection[fx.Node],
+    instead: Mapping[fx.Node, Tensor] | None = None,
+) -> dict[fx.Node, Tensor]:
     """Runs it, with gradients as far as the inputs and parameters ask for them.
 
     Args:
         recorded: a run.
         inputs: of the shapes that it was recorded with.
         keep: the nodes whose results are wanted.
+        instead: of some parameters' own values.
     """
-    runner = _Runner(recorded, keep)
+    runner = _Runner(recorded, keep, instead)
     runner.run_on(inputs)
     return runner.kept
 
@@ -35,7 +41,7 @@ def node_times(recorded: Trace, inputs: Sequence[Any], *, repeats: int = 5) -> d
         inputs: of the shapes that it was recorded with.
         repeats: how many runs are measured.
     """
-    runner = _Runner(recorded, ())
+    runner = _Runner(recorded)
     with torch.no_grad():
         runner.run_on(inputs)
         runs = [dict(runner.run_on(inputs)) for _ in range(repeats)]
@@ -43,9 +49,11 @@ def node_times(recorded: Trace, inputs: Sequence[Any], *, repeats: int = 5) -> d
 
 
 class _Runner(fx.Interpreter):
-    def __init__(self, recorded: Trace, keep: Collection[fx.Node]) -> None:
+    def __init__(
+        self, recorded: Trace, keep: Collection[fx.Node] = (), instead: Mapping[fx.Node, Tensor] | None = None
+    ) -> None:
         super().__init__(recorded.program.graph_module)
-        self.recorded, self.keep = recorded, set(keep)
+        self.recorded, self.keep, self.instead = recorded, set(keep), instead or {}
         self.spent: dict[fx.Node, float] = {}
         self.kept: dict[fx.Node, Tensor] = {}
 
@@ -53,6 +61,7 @@ class _Runner(fx.Interpreter):
         numbers = [leaf for leaf in tree_leaves(tuple(inputs)) if isinstance(leaf, Tensor)]
         given = dict(zip(self.recorded.inputs, numbers, strict=True))
         held = {node: value for node, (_, value) in {**self.recorded.parameters, **self.recorded.buffers}.items()}
+        held.update(self.instead)
         places = [node for node in self.recorded.graph.nodes if node.op == "placeholder"]
         # A placeholder that is in neither is that of a parameter which nothing takes.
         self.run(*(given[node] if node in given else held.get(node) for node in places))

@@ -18,7 +18,8 @@ from foveal.analysis.analysis_text import analysis_table, short
 from foveal.analysis.analyze import Analysis, example_picture, from_trace
 from foveal.analysis.effective_field import UnitField, unit_field_in
 from foveal.analysis.feature_pictures import read_pixels
-from foveal.analysis.foveated_cost import FoveatedCost, foveated_cost
+from foveal.analysis.field_pictures import caveats
+from foveal.analysis.foveated_cost import FoveatedCost, foveated_cost, times
 from foveal.analysis.trace import trace
 from foveal.picture import PictureLike
 from foveal.whole_file import whole_file
@@ -38,6 +39,9 @@ COLUMNS = (
         "milliseconds",
     ),
 )
+
+PLOTS = ("cost.svg", "field_growth.svg", "receptive_field.png", "effective_field.png")
+"""Names of the files that `Report.draw` writes, the last two where there is a unit."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,13 @@ class Report:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         made = []
-        for name, draw in (("cost.svg", cost_plot), ("field_growth.svg", growth_plot)):
+        for name, draw in zip(PLOTS[:2], (cost_plot, growth_plot), strict=True):
             with whole_file(place / name) as file:
                 file.write(draw(self.analysis))
             made.append(place / name)
         if self.unit is not None:
-            for name, drawing in (
-                ("receptive_field.png", field_picture(self.unit, photo)),
-                ("effective_field.png", heat_picture(self.unit)),
+            for name, drawing in zip(
+                PLOTS[2:], (field_picture(self.unit, photo), heat_picture(self.unit)), strict=True
             ):
                 with whole_file(place / name, "wb") as file:
                     drawing.save(file, "PNG")
@@ -139,6 +142,7 @@ def report(
     unit: tuple[str, tuple[int, int] | None] | None = None,
     draws: bool = False,
     time: bool = False,
+    untaught: bool = False,
 ) -> Report:
     """Analyses a network.
 
@@ -150,6 +154,7 @@ def report(
         unit: a layer's path and a place in its map, or None for its middle, whose field is wanted.
         draws: whether there will be plots: the last map's middle is looked at where no unit is named.
         time: also measure every layer.
+        untaught: whether the weights are known to be random, to say so beside what depends on them.
 
     Raises:
         Untraceable: if the network's run cannot be recorded.
@@ -162,7 +167,7 @@ def report(
     if unit is None and draws:
         maps = [one for one in analysis.layers if one.field and not one.field.whole and len(one.output) == 4]
         unit = (maps[-1].name, None) if maps else None
-    found = None if unit is None else unit_field_in(recorded, unit[0], unit=unit[1])
+    found = None if unit is None else unit_field_in(recorded, unit[0], unit=unit[1], untaught=untaught)
     foveated = None if levels is None else foveated_cost(network, size, size=window, levels=levels, dense=analysis)
     return Report(analysis, foveated, found)
 
@@ -183,8 +188,8 @@ def _levels(cost: FoveatedCost) -> RenderableType:
         share = f"{level.macs / max(1, cost.macs):.1%}"
         table.add_row(str(level.level), str(level.windows), side, str(level.tokens), short(level.macs), share, seen)
     table.add_row("once", "", "", "", short(cost.once), f"{cost.once / max(1, cost.macs):.1%}", "all")
-    said = f"With a fovea: {short(cost.macs)} MACs, dense {short(cost.dense.macs)}: {cost.ratio:.2f} times fewer"
-    pixels = f"{cost.cells:,} cells for {cost.pixels:,} pixels: {cost.pixels / cost.cells:.2f} times fewer"
+    said = f"With a fovea: {short(cost.macs)} MACs, dense {short(cost.dense.macs)}: {times(cost.ratio)}"
+    pixels = f"{cost.cells:,} cells for {cost.pixels:,} pixels: {times(cost.pixels / cost.cells)}"
     return Group(table, Text(said), Text(pixels + "; level 0 is the centre, what is coarser the periphery."))
 
 
@@ -200,4 +205,5 @@ def _unit(unit: UnitField) -> list[str]:
         + (" (all, through attention or a pool over space)" if unit.whole else ""),
         f"  field    {far[1] - far[0] + 1} x {far[3] - far[2] + 1} pixels, padding included",
         f"  sees     as much as a square of {unit.effective:.0f} pixels (gradients above 4.55 % of the largest)",
+        *(f"           {line}" for line in caveats(unit)),
     ]

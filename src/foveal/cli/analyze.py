@@ -8,12 +8,12 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveal.cli.options import JsonFile, read_levels
-from foveal.cli.output import STANDARD, one_line, refuse_unwritable, write_csv, write_json
+from foveal.cli.output import STANDARD, one_line, refuse_overwriting, refuse_unwritable, write_csv, write_json
 from foveal.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -77,18 +77,26 @@ def analyze(
     wanted = None if levels is None else read_levels(levels)
     if wanted == "auto":
         raise typer.BadParameter("auto: give the number of windows", param_hint="--levels")
+    if picture is not None and plot is None:
+        raise typer.BadParameter("is drawn on by --plot; give that too", param_hint="--picture")
     refuse_unwritable(json=json_file, csv=csv_file, html=html)
-    if plot is not None and Path(plot).exists() and not Path(plot).is_dir():
-        raise typer.BadParameter(f"{plot} is no folder", param_hint="--plot")
+    refuse_overwriting(_read(model, weights, picture), json=json_file, csv=csv_file, html=html)
+    if plot is not None:
+        _ready(plot, picture)
     with _seldom_collected():
         from foveal.analysis.report import COLUMNS, report
-        from foveal.zoo import load_network
+        from foveal.zoo import is_untaught, load_network
 
+        options: dict[str, Any] = {"levels": wanted, "window": window, "unit": place, "time": time}
         try:
             network = load_network(model, weights=weights, picture=sides)
-            made = report(network, sides, levels=wanted, window=window, unit=place, time=time, draws=bool(plot or html))
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="MODEL") from None
+        options |= {"draws": bool(plot or html), "untaught": weights is None and is_untaught(model)}
+        try:
+            made = report(network, sides, **options)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     title = Path(model).name if Path(model).exists() else model
     write_json(json_file, made.as_dict())
     write_csv(csv_file, made.rows(), COLUMNS)
@@ -99,6 +107,28 @@ def analyze(
         print(one_line(str(drawn)), file=sys.stderr)
     if STANDARD not in (json_file, csv_file, html):
         _show(made, depth)
+
+
+def _read(model: str, *files: str | None) -> Iterator[str | Path | None]:
+    """All files that are read, as far as one can tell before."""
+    yield from (model, *files)
+    if model.lower().endswith(".onnx") and Path(model).is_file():
+        from foveal.analysis.from_onnx.file import files_beside
+
+        yield from files_beside(model)
+
+
+def _ready(folder: str, picture: str | None) -> None:
+    """Makes the folder of plots, before long work that would end in it."""
+    from foveal.analysis.report import PLOTS
+
+    for name in PLOTS:
+        refuse_overwriting([picture], plot=str(Path(folder) / name))
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise typer.BadParameter(f"{folder} cannot be made a folder: {reason}", param_hint="--plot") from None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -87,7 +86,7 @@ def features(
     import torch
 
     from foveal.analysis.layer_maps import find_layer
-    from foveal.zoo import load_network
+    from foveal.zoo import is_untaught, load_network
 
     torch.manual_seed(0)  # random weights are the same each time
     network = load_network(model, weights=weights)
@@ -106,7 +105,7 @@ def features(
         return
     with whole_file(out, "wb") as file:
         drawing.save(file, "PNG")
-    random = " (random weights; give --weights for taught ones)" if weights is None and _is_untaught(model) else ""
+    random = " (random weights; give --weights for taught ones)" if weights is None and is_untaught(model) else ""
     print(f"{one_line(out)}: {one_line(layer)} of {one_line(model)}, {drawing.width} x {drawing.height}{random}")
 
 
@@ -132,7 +131,3 @@ def _list_layers(network: nn.Module, taken: NetworkInput) -> None:
         raise ValueError(f"{type(network).__name__} has no layers with maps inside it")
     for name, (channels, height, width) in found.items():
         print(f"{name}  {channels} channels of {height} x {width}")
-
-
-def _is_untaught(model: str) -> bool:
-    return model != "default" and not os.path.isdir(model)

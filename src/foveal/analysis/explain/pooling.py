@@ -27,7 +27,7 @@ TEXT: dict[str, dict[str, Any]] = {
             "max": "max 2 x 2",
             "average": "average 2 x 2",
             "overlapping": "overlapping max 3 x 3",
-            "l2": "L2 norm 2 x 2",
+            "quadratic": "root mean square 2 x 2",
             "gem": "generalised mean, p = 3",
             "stochastic": "stochastic, expected",
             "blur": "max, then blur",
@@ -56,7 +56,7 @@ TEXT: dict[str, dict[str, Any]] = {
             "max": "最大 2 x 2",
             "average": "平均 2 x 2",
             "overlapping": "重叠最大 3 x 3",
-            "l2": "L2 范数 2 x 2",
+            "quadratic": "均方根 2 x 2",
             "gem": "广义均值，p = 3",
             "stochastic": "随机池化（期望）",
             "blur": "最大后再模糊",
@@ -119,7 +119,7 @@ METHODS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": nn.MaxPool2d(2),
     "average": nn.AvgPool2d(2),
     "overlapping": nn.MaxPool2d(3, 2, 1),
-    "l2": lambda x: nn.LPPool2d(2, 2)(x) / 2,  # the root of the mean of squares, not of their sum
+    "quadratic": lambda x: nn.LPPool2d(2, 2)(x) / 2,  # the root of the mean of squares, not of their sum
     "gem": _generalised_mean,
     "stochastic": _expected,
     "blur": _blurred,

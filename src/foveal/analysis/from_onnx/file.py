@@ -57,18 +57,7 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxFile:
         ImportError: if `onnx` is missing.
     """
     onnx, path = import_onnx(), Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(
-            f"{path} has {path.stat().st_size:,} bytes; an ONNX file has {LARGEST:,} at most, larger networks keep "
-            "their weights in a file beside it (torch.onnx.export(..., external_data=True))"
-        )
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(path.read_bytes())
-    except Exception as error:  # of protobuf, whose error class depends on its version
-        raise ValueError(f"{path} is no ONNX file, or it is cut off or hurt: {_line(error)}") from error
+    model = _parsed(path, onnx)
     if not model.graph.node and not model.graph.output:
         raise ValueError(f"{path} is no ONNX file, or it is cut off: it holds no graph")
     opsets = {own_domain(entry.domain): entry.version for entry in model.opset_import}
@@ -89,6 +78,35 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxFile:
         return OnnxFile(_inlined(model, onnx), weights, opsets)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {_line(error)}") from error
+
+
+def files_beside(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that a model says its weights are in.
+
+    Raises:
+        ValueError: for what is no ONNX file.
+        ImportError: if `onnx` is missing.
+    """
+    onnx = import_onnx()
+    model = _parsed(Path(path), onnx)
+    entries = [entry for tensor in _tensors(model.graph, onnx) for entry in tensor.external_data]
+    return [Path(path).parent / name for name in sorted({one.value for one in entries if one.key == "location"})]
+
+
+def _parsed(path: Path, onnx: Any) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes; an ONNX file has {LARGEST:,} at most, larger networks keep "
+            "their weights in a file beside it (torch.onnx.export(..., external_data=True))"
+        )
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except Exception as error:  # of protobuf, whose error class depends on its version
+        raise ValueError(f"{path} is no ONNX file, or it is cut off or hurt: {_line(error)}") from error
+    return model
 
 
 def check(file: OnnxFile, path: str | os.PathLike[str]) -> None:
