@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,6 +13,25 @@ from foveal.zoo import known_networks, load_network
 
 def broken() -> str:
     return "no network"
+
+
+def wide(width: int) -> nn.Module:
+    return nn.Conv2d(3, width, 1)
+
+
+def raises() -> nn.Module:
+    raise KeyError("one\nline")
+
+
+def divides() -> float:
+    return 1 / 0
+
+
+def runs_out() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+number = 3
 
 
 def small(width: int = 3) -> nn.Module:
@@ -47,11 +68,27 @@ def test_by_function() -> None:
         ("nowhere_at_all:net", "no module 'nowhere_at_all'"),
         (f"{__name__}:nothing", "has no 'nothing'"),
         (f"{__name__}:broken", "returned str"),
+        (f"{__name__}:wide", f"^{__name__}:wide: raised TypeError: .*missing 1 required positional argument: 'width'$"),
+        (f"{__name__}:raises", rf"^{__name__}:raises: raised KeyError: .*line.*$"),
+        (f"{__name__}:divides", f"^{__name__}:divides: raised ZeroDivisionError: division by zero$"),
+        (f"{__name__}:number", "is int; expected a function"),
     ],
 )
 def test_unknown_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_network(name)
+
+
+def test_code_that_cannot_be_imported_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_module_of_mine.py").write_text("def net(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"^importing broken_module_of_mine: raised SyntaxError: .*$"):
+        load_network("broken_module_of_mine:net")
+
+
+def test_that_memory_ran_out_is_told_as_it_is() -> None:
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_network(f"{__name__}:runs_out")
 
 
 def test_a_saved_model_is_its_vision_side(tmp_path) -> None:  # type: ignore[no-untyped-def]

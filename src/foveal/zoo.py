@@ -17,6 +17,7 @@ from torch import nn
 
 from foveal.analysis.from_onnx.network import network_from_onnx
 from foveal.analysis.layer_list import parse_layers
+from foveal.memory import is_out_of_memory
 
 SOURCES = ("timm", "torchvision")
 
@@ -156,16 +157,34 @@ def _bare(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _from_function(module: str, function: str, options: dict[str, Any]) -> nn.Module:
+    name = f"{module}:{function}"
     try:
         make = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{module}:{function}: there is no module {error.name!r} to import") from error
+        raise ValueError(f"{name}: there is no module {error.name!r} to import") from error
     except AttributeError as error:
-        raise ValueError(f"{module}:{function}: {module} has no {function!r}") from error
-    network = make(**options)
+        raise ValueError(f"{name}: {module} has no {function!r}") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise _failing(f"importing {module}", error) from error
+    if not callable(make):
+        raise ValueError(f"{name}: is {type(make).__name__}; expected a function that returns a torch.nn.Module")
+    try:
+        network = make(**options)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise _failing(name, error) from error
     if not isinstance(network, nn.Module):
-        raise ValueError(f"{module}:{function}: returned {type(network).__name__}; expected a torch.nn.Module")
+        raise ValueError(f"{name}: returned {type(network).__name__}; expected a torch.nn.Module")
     return network
+
+
+def _failing(what: str, error: Exception) -> ValueError:
+    """What somebody's own code raised, in one line."""
+    said = " ".join(str(error).split())[:300]
+    return ValueError(f"{what}: raised {type(error).__name__}" + (f": {said}" if said else ""))
 
 
 def _saved(name: str) -> nn.Module:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 import torch
 from networks import Does
+from rich.console import Console
 from torch import nn
+from torch.nn import functional as F
 
-from foveal.analysis.analysis_text import totals
+from foveal.analysis.analysis_text import analysis_table, totals
 from foveal.analysis.analyze import analyze
 from foveal.analysis.chain_field import ChainStep, chain_fields
+from foveal.analysis.count import is_view, moved_bytes
 from foveal.analysis.example_inputs import example_picture
+from foveal.analysis.layer_table import layer_table
+from foveal.analysis.report import Report
+from foveal.analysis.trace import operation, trace
 
 
 def do(function, **held):
@@ -37,6 +44,85 @@ def test_layers_and_totals_of_a_chain():
     assert (made.macs, made.parameters) == (64 * 12 + 16 * 8 * 36, 16 + 8 * 37)
     assert made.network == "Sequential"
     assert made.picture == (1, 3, 8, 8)
+
+
+MOVED = {
+    # What is written; then the numbers that are read, in bytes.
+    "rows of a table": (lambda s, x: F.embedding(torch.tensor([3, 3, 7, 1]), s.table), 4 * 6, 4 * 6 + 2 * 4),
+    "rows of a table, by an index": (lambda s, x: s.table[torch.tensor([3, 3, 7, 1])], 4 * 6, 4 * 6 + 2 * 4),
+    "more rows than the table has": (lambda s, x: s.few.index_select(0, s.many), 90 * 2, 2 * 2 + 2 * 90),
+    "numbers of a table": (lambda s, x: s.table.gather(0, s.spots), 6, 6 + 2 * 6),
+    "spread over a shape": (lambda s, x: x * s.gain.expand(1, 3, 8, 8), 192, 192 + 3),
+    "a part of a parameter": (lambda s, x: x * s.table[5:8, 2].view(3, 1, 1), 192, 192 + 3),
+    "a shape alone": (lambda s, x: torch.zeros_like(x), 192, 0),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_bytes_that_are_moved_are_those_that_are_touched(name):
+    function, written, read = MOVED[name]
+    network = do(
+        lambda s, x: function(s, x),
+        table=nn.Parameter(torch.zeros(50_000, 6)),
+        few=nn.Parameter(torch.zeros(2, 2)),
+        gain=nn.Parameter(torch.zeros(1, 3, 1, 1)),
+        many=nn.Buffer(torch.zeros(90, dtype=torch.long)),
+        spots=nn.Buffer(torch.zeros(1, 6, dtype=torch.long)),
+    )
+    recorded = trace(network, [torch.zeros(1, 3, 8, 8)])
+    (node,) = [node for node in recorded.operations() if not is_view(node) and operation(node) not in ("clone", "copy")]
+    assert moved_bytes(node) == 4 * (written + read)
+
+
+def test_the_input_of_a_layer_comes_from_the_picture_and_is_no_table():
+    network = do(
+        lambda s, x: s.e(torch.arange(3)).sum() + s.inner(x),
+        e=nn.Embedding(10, 4),
+        inner=do(
+            lambda s, x: (s.t[0].sum() + s.u.exp()) * x,
+            t=nn.Parameter(torch.ones(2, 5)),
+            u=nn.Buffer(torch.ones(7, 1, 1, 1)),
+        ),
+    )
+    inputs = {layer.name: layer.input for layer in analyze(network, 8).layers}
+    assert inputs["inner"] == (1, 3, 8, 8)
+    assert inputs["e"] == (3,)
+
+
+def test_what_depends_on_no_pixel_is_told_apart_from_what_nobody_knows():
+    network = do(
+        lambda s, x: s.table(s.w) + torch.fft.fft2(s.a(x)).abs(),
+        a=nn.Conv2d(3, 4, 3),
+        w=nn.Parameter(torch.ones(6, 6)),
+        table=nn.Linear(6, 6),
+    )
+    made = analyze(network, 8)
+    layers = {layer.name: layer for layer in made.layers}
+    assert [(layers[name].blind, layers[name].field is None) for name in ("table", "a", "")] == [
+        (True, True),
+        (False, False),
+        (False, True),
+    ]
+    assert [row["blind"] for row in Report(made).rows()] == [layer.blind for layer in made.layers]
+    assert json.loads(json.dumps(made.as_dict()))["layers"][0]["blind"] is layers[made.layers[0].name].blind
+    console = Console(width=160, file=io.StringIO())
+    console.print(analysis_table(made))
+    rows = {line.split()[0]: line.split()[-1] for line in console.file.getvalue().splitlines() if line.strip()}
+    assert (rows["table"], rows["(network)"]) == ("-", "?")
+    page = layer_table(made)
+    assert ">none</td>" in page
+    assert ">?</td>" in page
+
+
+def test_zeros_of_the_shape_of_a_map_depend_on_no_pixel():
+    made = analyze(do(lambda s, x: (s.n(torch.zeros_like(x)), x + 1), n=nn.Tanh()), 8)
+    assert {layer.name: (layer.blind, layer.field is None) for layer in made.layers}["n"] == (True, True)
+
+
+def test_a_film_is_counted_and_has_no_fields_that_are_known():
+    made = analyze(nn.Conv3d(3, 2, 3), inputs=[torch.zeros(1, 3, 4, 8, 8)])
+    assert made.macs == 2 * 36 * 2 * 81
+    assert [(layer.field, layer.blind) for layer in made.layers] == [(None, False)]
 
 
 def test_fields_of_a_chain():

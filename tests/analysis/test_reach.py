@@ -13,7 +13,8 @@ from networks import Does, randomised
 from torch import nn
 from torch.nn import functional as F
 
-from foveal.analysis.boxes import Reach
+from foveal.analysis.analyze import analyze
+from foveal.analysis.boxes import EMPTY, Reach
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
 from foveal.analysis.trace import Trace, operation, shape_of, trace
@@ -204,6 +205,14 @@ SMALL = {
     "circular rim": lambda: (nn.Sequential(nn.CircularPad2d((3, 1, 2, 0)), conv(3, 4, 3)), 12),
     "convolution that reflects": lambda: (conv(3, 4, 5, padding=2, padding_mode="reflect"), 12),
     "constant rim, cut again": lambda: (nn.Sequential(nn.ZeroPad2d((4, 0, -2, 3)), conv(3, 4, 3)), 12),
+    "rims on unlike sides": lambda: (
+        functional(lambda x, s: F.pad(s.a(x), (4, 0)) + F.pad(x, (0, 4)), a=conv(3, 3, 5, padding=2)),
+        12,
+    ),
+    "rims of unlike channels": lambda: (
+        functional(lambda x, s: torch.cat([F.pad(s.a(x), (4, -4)), x], 1), a=conv(3, 3, 5, padding=2)),
+        12,
+    ),
     "TensorFlow's same": lambda: (functional(lambda x, s: s.a(same(x, 3, 2)), a=conv(3, 4, 3, 2)), (16, 17)),
     "slices": lambda: (functional(lambda x, s: s.a(x[:, :, 3:, 1::2]), a=conv(3, 4, 3, padding=1)), 16),
     "focus": lambda: (
@@ -298,6 +307,24 @@ SMALL = {
         functional(lambda x, s: s.a(F.unfold(x, 3, padding=1, stride=2).view(len(x), 27, 6, 6)), a=conv(27, 4, 3)),
         12,
     ),
+    "patches laid back": lambda: (
+        functional(
+            lambda x, s: F.fold(F.unfold(s.a(x), 3, padding=1), x.shape[2:], 3, padding=1), a=conv(3, 2, 3, padding=1)
+        ),
+        12,
+    ),
+    "patches laid back with gaps": lambda: (
+        functional(
+            lambda x, s: F.fold(F.unfold(x, (2, 3), (2, 1), (1, 2), (3, 4)), (12, 9), (2, 3), (2, 1), (1, 2), (3, 4)),
+        ),
+        (12, 9),
+    ),
+    "patches laid on a finer map": lambda: (
+        functional(
+            lambda x, s: F.fold(s.a(F.unfold(x, 3, padding=1, stride=2)), 23, 5, stride=3), a=nn.Conv1d(27, 50, 1)
+        ),
+        (14, 14),
+    ),
     "as zeros": lambda: (functional(lambda x, s: s.a(torch.zeros_like(x)) + x[:, :1], a=conv(3, 4, 5, padding=2)), 9),
     "weights from the picture": lambda: (functional(weights_from_picture, a=conv(3, 4, 3)), 9),
     "slices of depth": lambda: (
@@ -348,6 +375,7 @@ GOING_ON = {
     "TensorFlow's same": 12,
     "ConvNeXt block": 12,
     "unlike branches": 12,
+    "patches laid back": 12,
     "U-Net, nearest": 12,
     "U-Net, bilinear": 12,
     "U-Net, transposed": 12,
@@ -379,6 +407,78 @@ def test_jumps_of_finer_maps():
         "focus": 2,
     }.items():
         assert last_reach(name, 24).jump == (jump, jump), name
+
+
+def windowed(x, s):
+    """The mean of every window taken away, and every second place of what remains."""
+    rows, columns = x.shape[2] // 4, x.shape[3] // 4
+    windows = x.view(len(x), 3, rows, 4, columns, 4)
+    return s.a((windows - windows.mean((3, 5), keepdim=True)).reshape(x.shape))
+
+
+def crossed(x, s):
+    """One map of fine columns and one of fine rows."""
+    return s.a(x[:, :, :, ::4][:, :, :8]) + s.a(x[:, :, ::4][..., :8])
+
+
+def repeated(x, s):
+    """Cells with gaps like those of no map."""
+    return x[..., [0, 1, 5, 6, 20, 22, 30]]
+
+
+def test_a_box_without_rows_has_no_columns():
+    recorded = trace(functional(lambda x, s: F.pad(x, (-2, 3, 1, -4))), [torch.zeros(1, 3, 24, 24)])
+    reach = reaches(recorded, beyond=False)[last_map(recorded)]
+    assert reach.unit(0, 4) == reach.unit(5, 24) == reach.at(0, 0, 5, 24) == EMPTY
+    assert reach.unit(5, 21) == (4, 4, 23, 23)
+
+
+JUMPS = {
+    "rolled by one": (lambda x, s: torch.roll(x, 1, 3), {}, (1, 1)),
+    "rolled by half": (lambda x, s: torch.roll(x, (16, 16), (2, 3)), {}, (1, 1)),
+    "rolled, then every second": (lambda x, s: s.a(torch.roll(x, 2, 3)), {"a": conv(3, 3, 3, 2, 1)}, (2, 2)),
+    "turned around": (lambda x, s: s.a(x.flip(3))[..., ::3], {"a": conv(3, 3, 3, 2, 1)}, (2, 6)),
+    "windows": (windowed, {"a": conv(3, 3, 1, 2)}, (2, 2)),
+    "rolled, then one of four places": (
+        lambda x, s: torch.roll(x, 3, 3).view(len(x), 3, 16, 2, 16, 2)[:, :, :, 1, :, 0],
+        {},
+        (2, 2),
+    ),
+    "tokens and back": (lambda x, s: s.a(x).flatten(2).mT.reshape(-1, 8, 8, 3), {"a": conv(3, 3, 4, 4)}, (4, 4)),
+    "side by side": (lambda x, s: torch.cat([x, x], 2), {}, (1, 1)),
+    "patches laid back": (lambda x, s: F.fold(F.unfold(x, 3, padding=1), 32, 3, padding=1), {}, (1, 1)),
+    "patches laid on a finer map": (
+        lambda x, s: F.fold(s.a(F.unfold(x, 2, stride=2)), 64, 4, stride=4),
+        {"a": nn.Conv1d(12, 48, 1)},
+        (0.5, 0.5),
+    ),
+    "finest along each axis": (crossed, {"a": conv(3, 3, 1)}, (1, 1)),
+    "cut": (lambda x, s: torch.roll(x, 5, 2)[:, :, 3:, 1::4], {}, (1, 4)),
+    "places that are no row": (repeated, {}, (1, None)),
+}
+
+
+@functools.cache
+def jumps():
+    networks = [functional(do, **held) for do, held, _ in JUMPS.values()]
+    together = Does(lambda self, x: [one(x) for one in self.networks], networks=nn.ModuleList(networks))
+    recorded = trace(together, [torch.zeros(1, 3, 32, 32)])
+    found = reaches(recorded)
+    ends = recorded.graph.output_node().args[0]
+    return {name: found[node].jump for name, node in zip(JUMPS, ends, strict=True)}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_jumps_after_steps_that_move_rows(name):
+    assert tuple(None if math.isnan(step) else step for step in jumps()[name]) == JUMPS[name][2]
+
+
+def test_jumps_between_stages_of_shifted_windows():
+    network = torchvision.models.SwinTransformer([4, 4], 8, [2, 2, 2], [2, 2, 2], [3, 3], num_classes=2)
+    layers = {layer.name: layer for layer in analyze(network, 96).layers}
+    assert layers["features.0.0"].field.jump == (4, 4)
+    assert layers["features.2.reduction"].field.jump == (8, 8)
+    assert layers["features.4.reduction"].field.jump == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from networks import Does
@@ -97,6 +99,7 @@ def branching(self, x):
 
 FAILING = {
     "decides by its numbers": (do(branching, **convolutions("a")), [picture()], "data-dependent"),
+    "is as large as its numbers say": (do(lambda s, x: x[x > 0]), [picture()], "its shapes depend on the numbers"),
     "does not fit": (nn.Conv2d(4, 4, 3), [picture()], r"\(2, 3, 8, 8\)"),
     "asks for a number": (do(lambda s, x: x[: int(x.sum().item())]), [picture()], "cannot be recorded"),
     "breaks": (do(lambda s, x: x.nothing), [picture()], "nothing"),
@@ -115,6 +118,18 @@ def test_what_cannot_be_recorded_is_told_in_one_line(name, capfd):
     assert message.startswith(f"{type(network).__name__} cannot be recorded on an input of (2, 3, 8, 8)")
     assert capfd.readouterr() == ("", "")
     assert all(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_that_memory_ran_out_is_told_as_it_is(error):
+    def runs_out(self, x):
+        raise error
+
+    with pytest.raises(type(error)) as told:
+        trace(do(runs_out), [picture()])
+    assert told.value is error
 
 
 def test_the_network_stays_as_it_is():
@@ -138,6 +153,107 @@ def test_the_network_stays_as_it_is():
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[name])
     assert torch.is_grad_enabled()
+
+
+class Remembers(nn.Module):
+    """Works out a table from its parameters once, and drops it when its mode is set, as attention of timm does."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.table = nn.Parameter(torch.randn(3)), {}
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.table = {}
+
+    def forward(self, x):
+        if "here" not in self.table:
+            self.table["here"] = self.bias[torch.tensor([2, 1, 0])].view(3, 1, 1)
+        return x + self.table["here"]
+
+
+@pytest.mark.parametrize("before", ["never run", "run before"])
+def test_a_parameter_behind_what_a_network_remembers_is_used(before):
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), Remembers()).eval()
+    if before == "run before":
+        network(picture())
+    table = dict(network[1].table)
+    made = analyze(network, inputs=[picture()])
+    assert made.parameters == 12 + 3
+    assert not made.unused
+    assert network[1].table.keys() == table.keys()
+
+
+class Late(nn.Module):
+    """Makes a layer in its first run, or works out a number that no graph can hold."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.a, self.made = what, nn.Conv2d(3, 3, 1), None
+
+    def forward(self, x):
+        if self.made is None:
+            self.made = nn.Conv2d(3, 3, 3) if self.what == "layer" else int(torch.tensor(5.0).sqrt().item())
+        return self.made(self.a(x)) if self.what == "layer" else self.a(x)[..., : self.made]
+
+
+def test_a_layer_that_is_made_in_the_first_run_is_made():
+    network = Late("layer")
+    made = analyze(network, 8)
+    assert [layer.kind for layer in made.layers] == ["Conv2d", "Conv2d"]
+    assert (made.parameters, made.unused) == (12 + 84, {})
+
+
+def test_a_number_that_is_worked_out_in_the_first_run_is_worked_out_in_a_copy():
+    network = Late("number")
+    assert trace(network, [picture()]).operations()[-1].args[-1] == 2
+    assert network.made is None
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+        self.register_buffer("runs", torch.zeros(()))
+
+    def forward(self, x):
+        self.runs += 1
+        return self.a(x) * self.runs
+
+
+def test_numbers_that_a_network_counts_up_stay():
+    network = Counts()
+    analyze(network, 8, time=True)
+    assert float(network.runs) == 0
+
+
+class NoCopy(nn.Sequential):
+    def __deepcopy__(self, memo):
+        raise TypeError("there is one of me")
+
+
+def test_a_network_that_cannot_be_copied_runs_itself():
+    network = NoCopy(nn.Conv2d(3, 4, 3), nn.Dropout()).train()
+    assert analyze(network, 8).macs == 36 * 108
+    assert all(module.training for module in network.modules())
+
+
+@functools.cache
+def ramp(length):
+    return torch.arange(float(length))
+
+
+def test_tables_that_all_networks_share_keep_their_numbers():
+    network = do(lambda s, x: x * ramp(x.shape[-1]))
+    trace(network, [picture()])
+    assert ramp(8).tolist() == list(range(8))
+    torch.testing.assert_close(network(picture()), picture() * torch.arange(8.0))
+
+
+def test_lazy_layers_take_their_shapes():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyConv2d(5, 3), nn.LazyBatchNorm2d())
+    assert analyze(network, 8).parameters == 4 * 28 + 5 * 37 + 10
+    assert network[1].weight.shape == (5, 4, 3, 3)
 
 
 def test_unused_and_tied_parameters_are_found_by_what_they_are():

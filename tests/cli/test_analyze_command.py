@@ -26,6 +26,37 @@ class Deciding(nn.Module):
         return x.sin() if x.sum() > 0 else x.cos()
 
 
+class Picking(nn.Module):
+    """Gives as many numbers as are positive."""
+
+    def forward(self, x):
+        return x[x > 0]
+
+
+def failing():
+    return {}["key"]
+
+
+class Hungry(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("Picking", 2, "its shapes depend on the numbers in its maps"),
+        ("failing", 2, f"{__name__}:failing: raised KeyError: 'key'"),
+        ("Hungry", 1, "foveal: there is not enough memory for this"),
+    ],
+)
+def test_networks_that_fail_are_told_in_one_line(name, code, says, capsys):
+    assert main(["analyze", f"{__name__}:{name}", "--size", "16"]) == code
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
 def test_a_list_of_layers_is_told_layer_by_layer_and_in_total(capsys):
     assert main(["analyze", LAYERS, "--size", "64,96"]) == 0
     said = capsys.readouterr().out
@@ -67,6 +98,13 @@ def test_a_unit_is_told_with_its_box(capsys):
     said = capsys.readouterr().out
     assert "rows 6 to 10, columns 8 to 12" in said
     assert "5 x 5 pixels" in said
+
+
+def test_a_unit_in_the_padding_is_told_to_see_no_pixel(tmp_path, capsys):
+    line = ["analyze", "conv k3 p9", "--size", "16", "--unit", "conv1:0,0"]
+    assert main([*line, "--json", str(tmp_path / "made.json"), "--plot", str(tmp_path / "plots")]) == 0
+    assert "can see  no pixel" in capsys.readouterr().out
+    assert json.loads((tmp_path / "made.json").read_text())["unit"]["box"] is None
 
 
 def test_page_and_plots_are_whole(tmp_path):

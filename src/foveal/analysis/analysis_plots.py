@@ -170,7 +170,8 @@ def _curve(
         if size > largest:
             steps += [at(place, largest), at(place, size)] if largest else [at(place, size)]
             largest = size
-        words = f"{layer.name or '(network)'}: {name} {size} pixels, jump {field.jump[axis]:g}"
+        step = field.jump[axis]
+        words = f"{layer.name or '(network)'}: {name} {size} pixels" + ("" if step is None else f", jump {step:g}")
         parts.append(dot(at(place, size), kind, title=words))
     if not local:
         return parts

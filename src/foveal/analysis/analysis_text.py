@@ -14,7 +14,7 @@ def analysis_table(analysis: Analysis, *, depth: int | None = None) -> Renderabl
 
     The field is the side of the largest box of pixels that a number can depend on; jump, the pixels from one cell to
     the next; start, where the first cell's centre lies (pixel 0 reaches from 0 to 1); pad, how many cells reach beyond
-    the picture.
+    the picture. A field is "-" where a layer depends on no pixel, and "?" where nobody can say.
 
     Args:
         analysis: of a network.
@@ -94,15 +94,20 @@ def _sum(one: Layer, other: Layer) -> Layer:
     names = ("parameters", "macs", "flops", "activation_bytes", "moved_bytes")
     both = {name: getattr(one, name) + getattr(other, name) for name in names}
     spent = None if one.milliseconds is None else one.milliseconds + (other.milliseconds or 0)
-    last = {"output": other.output, "field": other.field, "milliseconds": spent, "kind": ""}
+    last = {"output": other.output, "field": other.field, "blind": other.blind, "milliseconds": spent, "kind": ""}
     return Layer(**{**one.__dict__, **both, **last, "operations": one.operations + other.operations})
 
 
 def _field(layer: Layer) -> tuple[str, str, str, str]:
     field = layer.field
     if field is None:
-        return "?", "", "", ""
+        return "-" if layer.blind else "?", "", "", ""
     if field.whole:
         return "global", "", "", ""
-    size, jump, start = (f"{y:g}" if y == x else f"{y:g}x{x:g}" for y, x in (field.size, field.jump, field.start))
+    size, jump, start = (_pair(sides) for sides in (field.size, field.jump, field.start))
     return size, jump, start, f"{field.padded:.0%}"
+
+
+def _pair(sides: tuple[float | None, float | None]) -> str:
+    y, x = ("?" if side is None else f"{side:g}" for side in sides)
+    return y if y == x else f"{y}x{x}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from foveal.analysis.boxes import Reach, thinned
-from foveal.analysis.count import bytes_of, cost_of, is_view
+from foveal.analysis.boxes import Reach, emptied, is_empty, thinned
+from foveal.analysis.count import bytes_of, cost_of, is_view, moved_bytes
 from foveal.analysis.example_inputs import example_inputs, is_channels_last
 from foveal.analysis.from_onnx.network import OnnxStep
 from foveal.analysis.peak import peak_bytes
@@ -24,14 +25,14 @@ class Field:
 
     Args:
         size: height and width of the largest box of pixels, padding included.
-        jump: pixels from one cell's centre to the next one's, along y and x.
+        jump: pixels from one cell's centre to the next one's, along y and x; None where nobody can say.
         start: the centre of the first cell's box, along y and x; pixel 0 reaches from 0 to 1, so its centre is 0.5.
         padded: the fraction of the cells whose boxes reach beyond the picture.
         whole: whether every cell depends on the whole picture, through attention or a pool over space.
     """
 
     size: tuple[int, int]
-    jump: tuple[float, float]
+    jump: tuple[float | None, float | None]
     start: tuple[float, float]
     padded: float
     whole: bool
@@ -44,14 +45,17 @@ class Layer:
     Args:
         name: path of the module; empty for the network itself.
         kind: type of the module, or the operations where it is a larger one.
-        input: shape of the first tensor that goes in; likewise `output`, of what comes out.
+        input: shape of the first tensor that goes in and comes from what the network was given; where none does, of the
+            first that is no parameter.
+        output: shape of what comes out.
         parameters: that it takes and no earlier layer did.
         macs: multiply-accumulates; likewise `flops`, floating-point operations.
         activation_bytes: of what it writes.
         moved_bytes: that it reads and writes, parameters included.
-        field: None where nothing depends on the picture, or where nobody can say.
+        field: None where it depends on no pixel, or where nobody can say.
         milliseconds: measured, if it was.
         operations: the graph's, in order.
+        blind: whether it depends on no pixel: a table that is made from parameters alone.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Layer:
     field: Field | None
     milliseconds: float | None
     operations: tuple[str, ...]
+    blind: bool = False
 
     @property
     def intensity(self) -> float:
@@ -159,6 +164,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
     found = reaches(recorded) if len(picture) == 4 and not is_channels_last(network) else {}
     seconds = node_times(recorded, inputs) if inputs is not None else {}
     groups = groups_of(recorded)
+    of_picture, of_inputs = _that_depend(recorded, recorded.inputs[:1]), _that_depend(recorded, recorded.inputs)
     layers, counted, uncounted = [], set(), []
     for group in groups:
         costs = [cost_of(node) for node in group]
@@ -171,25 +177,29 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         unknown = [operation(node) for node, cost in zip(group, costs, strict=True) if not cost.known]
         uncounted += [f"{name or 'the network'}: {op}" for op in unknown]
         does = [node for node in group if not is_view(node)]
+        taken = [part for node in group for part in node.all_input_nodes if part not in group]
+        made = [part for part in taken if not _parameters(part, recorded)]
+        reach, last = found.get(group[-1]), group[-1]
         layers.append(
             Layer(
                 name=name,
                 kind=_kind(network, group, does),
-                input=next((shape_of(part) for part in group[0].all_input_nodes), ()),
-                output=shape_of(group[-1]),
+                input=shape_of(next((part for part in taken if part in of_inputs), made[0] if made else None)),
+                output=shape_of(last),
                 parameters=sum(fresh.values()),
                 macs=sum(cost.macs for cost in costs),
                 flops=sum(cost.flops for cost in costs),
                 activation_bytes=sum(bytes_of(node) for node in does),
-                moved_bytes=sum(_moved(node) for node in does),
-                field=_field(found.get(group[-1]), picture),
+                moved_bytes=sum(moved_bytes(node) for node in does),
+                field=_field(reach, picture),
                 milliseconds=1e3 * sum(seconds[node] for node in group) if seconds else None,
                 operations=tuple(words),
+                blind=len(picture) == 4 and (last not in of_picture or (reach is not None and is_empty(reach))),
             )
         )
     unused = {name: parameter.numel() for name, parameter in network.named_parameters() if name in recorded.unused}
     used = {id(parameter): parameter.numel() for _, parameter in recorded.parameters.values()}
-    made = Analysis(
+    whole = Analysis(
         network=type(network).__name__,
         picture=picture,
         layers=tuple(layers),
@@ -200,8 +210,8 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         uncounted=tuple(dict.fromkeys(uncounted)),
         unknown=tuple(dict.fromkeys(layer_of(nodes[-1])[0] for nodes in groups if _is_unknown(found.get(nodes[-1])))),
     )
-    remarks = [*remarks_on(made, groups, found, _moved), *_approximations(network)]
-    return Analysis(**{**made.__dict__, "remarks": tuple(remarks)})
+    remarks = [*remarks_on(whole, groups, found, moved_bytes), *_approximations(network)]
+    return Analysis(**{**whole.__dict__, "remarks": tuple(remarks)})
 
 
 def _approximations(network: nn.Module) -> Iterator[str]:
@@ -255,21 +265,27 @@ def _is_unknown(reach: Reach | None) -> bool:
     return reach is not None and not reach.known
 
 
-def _moved(node: fx.Node) -> int:
-    return bytes_of(node) + sum(bytes_of(part) for part in node.all_input_nodes)
+def _that_depend(recorded: Trace, sources: Sequence[fx.Node]) -> set[fx.Node]:
+    """All nodes that depend on some, these included."""
+    found = set(sources)
+    for node in recorded.operations():
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _field(reach: Reach | None, picture: tuple[int, ...]) -> Field | None:
-    if reach is None or not reach.known:
+    if reach is None or not reach.known or is_empty(reach):
         return None
-    together = reach.together()
+    together = emptied(reach.together())
     first = together.at(*[0] * len(together.shape))
     top, bottom, left, right = (thinned(side) for side in together.box)
     height, width = picture[-2:]
     beyond = (top < 0) | (bottom >= height) | (left < 0) | (right >= width)
     start = ((first[0] + first[1] + 1) / 2, (first[2] + first[3] + 1) / 2)
     whole = sees_all(reach, picture)
-    return Field(reach.field(), reach.jump, start, float(beyond.float().mean()), whole)
+    jump = tuple(None if math.isnan(step) else step for step in reach.jump)
+    return Field(reach.field(), (jump[0], jump[1]), start, float(beyond.float().mean()), whole)
 
 
 def sees_all(reach: Reach, picture: tuple[int, ...]) -> bool:

@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx
 
-from foveal.analysis.operation_kinds import EACH, MOVES, REDUCING, VIEWS
+from foveal.analysis.operation_kinds import EACH, MOVES, NEW, REDUCING, TAKING, VIEWS
 from foveal.analysis.trace import operation, shape_of, value_of
 
 
@@ -220,3 +221,22 @@ def bytes_of(node: Any) -> int:
     value = node.meta.get("val")
     parts = value if isinstance(value, list | tuple) else [value]
     return sum(part.numel() * part.element_size() for part in parts if isinstance(part, Tensor))
+
+
+def moved_bytes(node: fx.Node) -> int:
+    """That an operation reads and writes: of what it takes only what it touches."""
+    return bytes_of(node) + sum(_read(node, part) for part in node.all_input_nodes)
+
+
+def _read(node: fx.Node, part: fx.Node) -> int:
+    """Numbers that are spread over a shape are read once, of a table only the rows asked for, of a shape nothing."""
+    value = part.meta.get("val")
+    if operation(node) in NEW:
+        return 0
+    if not isinstance(value, Tensor):
+        return bytes_of(part)
+    strides = value.stride() if value.layout == torch.strided else (1,) * value.ndim
+    once = math.prod(side for side, stride in zip(value.shape, strides, strict=True) if stride)
+    if operation(node) in TAKING and part is node.args[0]:
+        once = min(once, math.prod(shape_of(node)))
+    return once * value.element_size()

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from foveal.analysis.analyze import groups_of, sees_all
 from foveal.analysis.asleep import woken
-from foveal.analysis.boxes import Reach
+from foveal.analysis.boxes import EMPTY, Reach
 from foveal.analysis.example_inputs import example_inputs, refuse_channels_last
 from foveal.analysis.reach import reaches
 from foveal.analysis.replay import replay
@@ -29,7 +29,8 @@ class UnitField:
         layer: path of the layer.
         unit: the place, (y, x).
         grid: height and width of the map.
-        box: first and last row, first and last column of the pixels that it can depend on, inside the picture.
+        box: first and last row, first and last column of the pixels that it can depend on, inside the picture; (0, -1,
+            0, -1) where it sees none, since it lies in the padding.
         nominal: the same, going on beyond the picture.
         heat: (H, W) float32, how strongly each pixel moves it: the mean size of the gradient, at most 1.
         whole: whether it depends on the whole picture through attention or a pool over space.
@@ -46,6 +47,11 @@ class UnitField:
     whole: bool
     woken: int = 0
     untaught: bool = False
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether it depends on no pixel."""
+        return self.box == EMPTY
 
     @property
     def effective(self) -> float:

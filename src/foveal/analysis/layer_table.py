@@ -89,7 +89,7 @@ def _columns(analysis: Analysis) -> tuple[Column, ...]:
         Column("FLOPs", "All arithmetic, 2 for a MAC.", lambda one: _short(one.flops)),
         Column("Memory", "Bytes of activations that it writes.", lambda one: _short(one.activation_bytes, "B")),
         Column("FLOPs/byte", "FLOPs for each byte moved; with few, a layer waits for memory.", _intensity),
-        Column("Field", "Receptive field, in pixels: what a number can depend on.", _field),
+        Column("Field", "Receptive field, in pixels: what a number can depend on; ? is not known.", _field),
         Column("Jump", "Pixels from one cell of the map to the next.", _jump),
         Column("Start", "Where the first cell's field has its centre, in pixels.", _start),
         Column("Padded", "Share of cells whose field reaches beyond the picture.", _padded),
@@ -151,7 +151,7 @@ def _intensity(layer: Layer) -> Cell:
 
 def _field(layer: Layer) -> Cell:
     if layer.field is None:
-        return "", None
+        return "none" if layer.blind else "?", None
     size = layer.field.size
     return "global" if layer.field.whole else square(size), size[0] * size[1] + 0.5 * layer.field.whole
 
@@ -167,7 +167,8 @@ def _start(layer: Layer) -> Cell:
 def _pair(layer: Layer, name: str) -> Cell:
     if layer.field is None or layer.field.whole:
         return "", None
-    return square(getattr(layer.field, name), ", "), getattr(layer.field, name)[0]
+    sides = getattr(layer.field, name)
+    return ("?", None) if None in sides else (square(sides, ", "), sides[0])
 
 
 def _padded(layer: Layer) -> Cell:

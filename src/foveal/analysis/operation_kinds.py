@@ -41,6 +41,14 @@ MOVES = words(
 )
 """What copies or fills memory: traffic without arithmetic."""
 
+NEW = words(
+    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty rand_like randn_like fill zero"
+)
+"""What takes a map for its shape alone."""
+
+TAKING = words("index index_select embedding gather take_along_dim take")
+"""What reads of a table, which comes first, as many numbers as it gives."""
+
 
 # Each line: FLOPs, then the operations that take so many for each number of the largest tensor they take or give.
 EACH = _table(

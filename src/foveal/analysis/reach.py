@@ -19,8 +19,8 @@ from torch import Tensor, fx
 
 from foveal.analysis import reach_over_space, reach_padding, reach_together  # noqa: F401 - their rules register
 from foveal.analysis.boxes import RULES, Reach, join_all, rule, unite, with_boxes
-from foveal.analysis.operation_kinds import EACH, MOVES, VIEWS
-from foveal.analysis.reach_moved import NEW, Constants, moved
+from foveal.analysis.operation_kinds import EACH, MOVES, NEW, VIEWS
+from foveal.analysis.reach_moved import Constants, moved
 from foveal.analysis.trace import Trace, operation, shape_of
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from foveal.analysis.boxes import NONE, Reach, fold, gathered, measured, unite
-from foveal.analysis.operation_kinds import words
+from foveal.analysis.boxes import NONE, Reach, argument, finest, fold, gathered, measured, unite
+from foveal.analysis.operation_kinds import NEW, words
 from foveal.analysis.trace import Trace, operation, shape_of
-
-NEW = words(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty rand_like randn_like fill zero"
-)
-"""What takes a map for its shape alone."""
 
 PLACED = words("index gather index_select embedding take_along_dim scatter index_put index_copy masked_select")
 """What takes places, or leaves them out, as other numbers say."""
 
 UNMOVED = words("sort argsort topk nonzero as_strided one_hot tril triu scatter max_unpool2d max_unpool3d")
 """What would do something else with boxes than with the numbers that they stand for."""
+
+CUTS = words("slice narrow split split_with_sizes unsafe_split chunk unsafe_chunk tensor_split slice_copy")
+"""What leaves rows and columns out."""
+
+JOINS = words("cat concat hstack vstack repeat tile")
+"""What puts maps side by side: as many pixels from one cell to the next as before."""
 
 _SAME = words(
     "_to_copy to type_as float half bfloat16 dropout feature_dropout alpha_dropout clone contiguous detach alias "
@@ -79,8 +81,21 @@ def moved(node: fx.Node, found: dict[fx.Node, Reach], numbers: Constants) -> Rea
         except (RuntimeError, NotImplementedError, TypeError, KeyError, IndexError):
             return None
         results.append([fold(part) for part in (result if isinstance(result, list | tuple) else [result])])
-    made = [measured(gathered([results[place][at] for place in range(4)], parts)) for at in range(len(results[0]))]
+    made = [gathered([results[place][at] for place in range(4)], parts) for at in range(len(results[0]))]
+    if name in CUTS or name in JOINS:
+        jump = _cut(node, parts[0]) if name in CUTS else finest(parts)
+        made = [replace(one, jump=jump) for one in made]
+    else:
+        made = [measured(one, parts[0]) for one in made]
     return made if isinstance(node.meta.get("val"), list | tuple) else made[0]
+
+
+def _cut(node: fx.Node, reach: Reach) -> tuple[float, float]:
+    """The jump of every so many rows or columns."""
+    jump, places = list(reach.jump), reach.places()
+    if operation(node) == "slice" and places is not None and argument(node, 1, "dim", 0) % 4 in places:
+        jump[places.index(argument(node, 1, "dim", 0) % 4)] *= argument(node, 4, "step", 1)
+    return jump[0], jump[1]
 
 
 def _places(node: fx.Node) -> list[Any]:

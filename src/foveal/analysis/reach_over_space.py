@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx
 
-from foveal.analysis.boxes import Reach, Step, argument, join_all, rule, thinned, unite, with_boxes
+from foveal.analysis.boxes import Reach, Step, argument, emptied, join_all, rule, thinned, unite, with_boxes
 from foveal.analysis.slide import jump_of, sides_of, sliding, spread, taken
 from foveal.analysis.trace import operation, shape_of
 
@@ -16,7 +16,7 @@ from foveal.analysis.trace import operation, shape_of
 def _grouped(reach: Reach, groups: int, channels: int) -> Reach:
     """Every channel that comes out depends on all channels of its group."""
     sides = []
-    for place, side in enumerate(reach.box):
+    for place, side in enumerate(emptied(reach).box):
         thin = thinned(side)
         if thin.shape[1] > 1:
             shared = thin.unflatten(1, (groups, -1))

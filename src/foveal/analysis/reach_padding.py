@@ -1,14 +1,16 @@
-"""Receptive fields of steps that add a rim to a map, or cut it into patches."""
+"""Receptive fields of steps that add a rim to a map, cut it into patches, or lay these back."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from foveal.analysis.boxes import Reach, argument, gathered, rule, thinned, with_boxes
-from foveal.analysis.slide import jump_of, past_edges, sides_of
-from foveal.analysis.trace import operation
+from foveal.analysis.boxes import Reach, argument, fold, gathered, measured, rule, thinned, unite, with_boxes
+from foveal.analysis.slide import jump_of, past_edges, sides_of, spread
+from foveal.analysis.trace import operation, shape_of
 
 
 @rule("pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d _pad_circular")
@@ -69,7 +71,28 @@ def _patches(node: fx.Node, found: dict[fx.Node, Reach]) -> Reach:
     """The cells under a sliding kernel, side by side as channels."""
     kernel, dilation, padding, stride = (tuple(sides_of(value, 2, 1)) for value in node.args[1:5])
     tall, wide = padding
-    rim = padded(found[node.args[0]], [wide, wide, tall, tall])  # type: ignore[index]
+    reach = found[node.args[0]]  # type: ignore[index]
+    rim = padded(reach, [wide, wide, tall, tall])
     # Patches are cut from numbers that are not whole alone; these hold all rows and columns exactly.
-    cut = [F.unfold(side.double(), kernel, dilation, 0, stride).to(torch.int32) for side in rim.box]
-    return gathered(cut, [rim])
+    cut = [fold(F.unfold(side.double(), kernel, dilation, 0, stride).to(torch.int32)) for side in rim.box]
+    return gathered(cut, [reach])
+
+
+@rule("col2im")
+def _from_patches(node: fx.Node, found: dict[fx.Node, Reach]) -> Reach:
+    """Patches laid where they were cut from: a cell takes from each that covers it, of the channel for its place."""
+    reach, out = found[node.args[0]], shape_of(node)  # type: ignore[index]
+    kernel, dilation, padding, stride = (sides_of(value, 2, 1) for value in node.args[2:6])
+    sides = zip(out[-2:], kernel, dilation, padding, stride, strict=True)
+    grid = [(side + 2 * rim - step * (taps - 1) - 1) // by + 1 for side, taps, step, rim, by in sides]
+    cut = [side.reshape(-1, out[-3], *kernel, *grid) for side in reach.box]
+    step = (reach.jump[0] * stride[0], reach.jump[1] * stride[1])
+    made: Reach | None = None
+    for row, column in itertools.product(*map(range, kernel)):
+        part = with_boxes(reach, (fold(side[:, :, row, column]) for side in cut), jump=step)
+        before = [padding[0] - row * dilation[0], padding[1] - column * dilation[1]]
+        whole = (*part.shape[:2], *out[-2:])
+        laid = spread(part, whole, kernel=(1, 1), stride=stride, before=before, dilation=(1, 1))
+        made = laid if made is None else unite(whole, [made, laid])
+    assert made is not None
+    return measured(with_boxes(made, (side.reshape(out) for side in made.box), jump=reach.jump), reach)

@@ -27,7 +27,18 @@ from foveal.whole_file import whole_file
 
 COLUMNS = (
     *("name", "kind", "input", "output", "parameters", "macs", "flops", "activation_bytes", "moved_bytes", "intensity"),
-    *("field_height", "field_width", "jump_y", "jump_x", "start_y", "start_x", "padded", "whole", "milliseconds"),
+    *(
+        "field_height",
+        "field_width",
+        "jump_y",
+        "jump_x",
+        "start_y",
+        "start_x",
+        "padded",
+        "whole",
+        "blind",
+        "milliseconds",
+    ),
 )
 
 PLOTS = ("cost.svg", "field_growth.svg", "receptive_field.png", "effective_field.png")
@@ -54,7 +65,8 @@ class Report:
         if self.foveated is not None:
             made["foveated"] = self.foveated.as_dict()
         if self.unit is not None:
-            made["unit"] = {**self.unit.__dict__, "heat": None, "effective": self.unit.effective}
+            box = None if self.unit.sees_nothing else self.unit.box
+            made["unit"] = {**self.unit.__dict__, "box": box, "heat": None, "effective": self.unit.effective}
         return made
 
     def rows(self) -> list[dict[str, Any]]:
@@ -62,7 +74,7 @@ class Report:
         rows = []
         for layer in self.analysis.layers:
             field = layer.field
-            places = {} if field is None else {"padded": field.padded, "whole": field.whole}
+            places: dict[str, Any] = {} if field is None else {"padded": field.padded, "whole": field.whole}
             if field is not None:
                 places |= dict(zip(("field_height", "field_width"), field.size, strict=True))
                 places |= dict(zip(("jump_y", "jump_x"), field.jump, strict=True))
@@ -191,8 +203,11 @@ def _levels(cost: FoveatedCost) -> RenderableType:
 def _unit(unit: UnitField) -> list[str]:
     top, bottom, left, right = unit.box
     far = unit.nominal
+    where = f"{unit.layer} at ({unit.unit[0]}, {unit.unit[1]}) of {unit.grid[0]} x {unit.grid[1]}:"
+    if unit.sees_nothing:
+        return [where, "  can see  no pixel: all that it takes is padding"]
     return [
-        f"{unit.layer} at ({unit.unit[0]}, {unit.unit[1]}) of {unit.grid[0]} x {unit.grid[1]}:",
+        where,
         f"  can see  rows {top} to {bottom}, columns {left} to {right}"
         + (" (all, through attention or a pool over space)" if unit.whole else ""),
         f"  field    {far[1] - far[0] + 1} x {far[3] - far[2] + 1} pixels, padding included",

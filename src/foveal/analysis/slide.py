@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,8 @@ def past_edges(thin: Tensor, dim: int, at: Tensor, jump: float | None, first: bo
     if jump is None:
         values = thin.index_select(dim, at.clamp(0, length - 1))
         return values.masked_fill(((at < 0) | (at >= length)).view(shape), NONE if first else -NONE)
-    turn, step = repeat_of(thin, dim) or (1, 0)
-    if not step:
+    turn, step = repeat_of(thin, dim, jump) or (1, 0)
+    if not step and not math.isnan(jump):
         turn = next((p for p in range(1, min(64, length) + 1) if (p * jump).is_integer()), 1)
         step = round(turn * jump)
     after = torch.where(at >= length, (at - length) // turn + 1, 0)

@@ -7,14 +7,20 @@ module that is called twice is there twice, and an operation that no module stan
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
+
+from foveal.memory import is_out_of_memory
 
 
 class Untraceable(ValueError):
@@ -49,26 +55,34 @@ class Trace:
 def trace(network: nn.Module, inputs: Sequence[Any]) -> Trace:
     """Records one run of a network in evaluation mode; the network stays as it is.
 
+    But lazy layers take their shapes, and layers that a network makes in its first run are made.
+
     Args:
-        network: any; its modules' modes are put back.
+        network: any; what is recorded is a copy that has its parameters. One that cannot be copied runs itself, and
+            its modules' modes are put back.
         inputs: its positional arguments.
 
     Raises:
         Untraceable: if the network decides by the numbers in its maps, or fails on these inputs.
+        MemoryError: if memory does not suffice; likewise PyTorch's own error that says so.
 
     Example:
         >>> [node.target.__name__ for node in trace(nn.Conv2d(3, 8, 3), [torch.empty(1, 3, 8, 8)]).operations()]
         ['conv2d.default']
     """
-    with _evaluating(network), _separate_attention(), _quiet():
+    with _separate_attention(), _quiet():
         try:
-            with torch.no_grad():
-                network(*inputs)  # lazy layers take their shapes, and what a network remembers is there
-            program = torch.export.export(network, tuple(inputs), strict=False)
-            _keep_names(program.graph_module)
-            program = program.run_decompositions({})
+            if any(is_lazy(parameter) for parameter in network.parameters()):
+                _run(network, inputs)
+            program = _recorded(network, inputs)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise Untraceable(_why(network, inputs, error)) from error
+    for node in program.graph_module.graph.nodes:
+        if not all(isinstance(side, int) for side in shape_of(node)):
+            path = layer_of(node)[0] or "the network itself"
+            raise Untraceable(f"{_refused(network, inputs)}: {_BY_NUMBERS}, from {operation(node)} in {path} on")
     graph, signature = program.graph_module.graph, program.graph_signature
     state, constants = program.state_dict, program.constants
     parameters, buffers, given, taken = {}, {}, [], set()
@@ -119,6 +133,71 @@ def value_of(node: Any) -> Any:
     return value if isinstance(value, Tensor) else None
 
 
+_BY_NUMBERS = "its shapes depend on the numbers in its maps"
+
+
+def _recorded(network: nn.Module, inputs: Sequence[Any]) -> Any:
+    """The program of one run, after another of a copy: what is worked out once, for all networks, is there then.
+
+    What a network itself works out in its first run and keeps is there only where it cannot be recorded otherwise.
+    """
+    run = _apart(network)
+    before = _leaves(run)
+    _run(run, inputs)
+    if _parts(run) != _parts(network):  # it makes layers
+        _run(network, inputs)
+    try:
+        return _exported(_apart(network), inputs)
+    except Exception as error:
+        keeps = list(map(id, before)) != list(map(id, _leaves(run)))
+        if is_out_of_memory(error) or not keeps:
+            raise
+        return _exported(run, inputs)
+
+
+def _leaves(network: nn.Module) -> list[Any]:
+    """All that its modules hold, in lists and dictionaries too."""
+    return [value for module in network.modules() for value in tree_leaves(vars(module))]
+
+
+def _parts(network: nn.Module) -> list[str]:
+    """The names of all that it is made of."""
+    held = (network.named_modules(), network.named_parameters(), network.named_buffers())
+    return [name for each in held for name, _ in each]
+
+
+def _exported(network: nn.Module, inputs: Sequence[Any]) -> Any:
+    with _evaluating(network):
+        program = torch.export.export(network, tuple(inputs), strict=False)
+    _keep_names(program.graph_module)
+    return program.run_decompositions({})
+
+
+def _run(network: nn.Module, inputs: Sequence[Any]) -> None:
+    with torch.no_grad(), _evaluating(network):
+        network(*inputs)
+
+
+def _apart(network: nn.Module) -> nn.Module:
+    """A copy that has the same parameters, and all else of its own; the network itself where that cannot be made.
+
+    What modules keep while they evaluate, made from parameters, would stand in the graph as numbers without a source:
+    it is gone in those that drop it when they train.
+    """
+    mine: dict[int, Any] = {id(parameter): parameter for parameter in network.parameters()}
+    for value in _leaves(network):
+        if isinstance(value, Tensor):  # one that was computed has a history, which `deepcopy` refuses
+            mine.setdefault(id(value), value.detach().clone())
+    try:
+        made = copy.deepcopy(network, mine)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return network
+    made.train()
+    return made
+
+
 @contextlib.contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
@@ -147,7 +226,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*assigned during export")  # of a copy, and dropped with it
             yield
     finally:
         logging.disable(before)
@@ -164,6 +244,19 @@ def _keep_names(graph: fx.GraphModule) -> None:
 
 
 def _why(network: nn.Module, inputs: Sequence[Any], error: Exception) -> str:
-    sizes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in inputs)
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(network).__name__} cannot be recorded on an input of {sizes}: {type(error).__name__}: {first[:300]}"
+    if _by_numbers(error):
+        first = f"{_BY_NUMBERS}, or the way that it takes does (data-dependent)"
+    else:
+        first = f"{type(error).__name__}: {first[:300]}"
+    return f"{_refused(network, inputs)}: {first}"
+
+
+def _refused(network: nn.Module, inputs: Sequence[Any]) -> str:
+    sizes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in inputs)
+    return f"{type(network).__name__} cannot be recorded on an input of {sizes}"
+
+
+def _by_numbers(error: BaseException) -> bool:
+    """Whether PyTorch says that a size or a branch would have to be known from numbers that are not there yet."""
+    return "data-dependent" in str(error)
