@@ -107,7 +107,7 @@ def test_brightness_is_that_of_pil():
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("sobell", {}, "there is no filter 'sobell'; expected one of difference_of_gaussians, gaussian_filter"),
+        ("sobell", {}, "there is no filter 'sobell'; expected one of difference_of_gaussians, gaussian, "),
         ("squeeze_excite", {}, "there is no filter"),
         ("sobel", {"sigma": 2.0}, "sobel takes no sigma; it takes direction, border"),
         ("mean", {"size": 2}, "size is 2"),

@@ -210,6 +210,7 @@ def test_sizes_and_fields_agree_with_what_gradients_show(layers):
     assert network(torch.zeros(1, 1, side, side, dtype=torch.float64)).shape[-1] == last.size
     cells = range(last.size)
     inside = [cell for cell in cells if last.box(cell)[0] >= 0 and last.box(cell)[1] <= side]
+    assume(inside)  # large strides can leave none but those that reach into the padding
     middle = inside[len(inside) // 2]
     first, end = read_pixels(network, side, middle)
     assert (first, end) == last.box(middle)

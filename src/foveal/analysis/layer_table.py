@@ -13,6 +13,9 @@ from foveal.analysis.svg_parts import printable
 Cell = tuple[str, float | None]
 """What it shows and, for numbers, what it is sorted by; an empty one has neither and comes last."""
 
+_ALL = 1e12
+"""What a global field is sorted by: after all others, which may go on far beyond the picture."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -153,7 +156,7 @@ def _field(layer: Layer) -> Cell:
     if layer.field is None:
         return "none" if layer.blind else "?", None
     size = layer.field.size
-    return "global" if layer.field.whole else square(size), size[0] * size[1] + 0.5 * layer.field.whole
+    return "global" if layer.field.whole else square(size), _ALL if layer.field.whole else size[0] * size[1]
 
 
 def _jump(layer: Layer) -> Cell:
