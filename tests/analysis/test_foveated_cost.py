@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from foveal import Layout, Retina, foveate
 from foveal.analysis.analyze import analyze
 from foveal.analysis.foveated_cost import foveated_cost
+from foveal.blocks import create_block
 from foveal.convert.foveate import UnsupportedModule
 from foveal.retina import Glimpse
 
@@ -64,6 +65,12 @@ def test_levels_share_the_work_by_their_tokens():
     fovea, middle, outer = (level.macs for level in cost.levels)
     assert middle == outer < fovea
     assert abs(sum(level.macs for level in cost.levels) + cost.once - cost.macs) <= 3
+
+
+def test_a_gate_for_the_whole_picture_sees_all_of_it():
+    gate = create_block("squeeze_excite", channels=4)
+    cost = foveated_cost(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), gate), 64, size=16, levels=3)
+    assert [level.field for level in cost.levels] == [None] * 3
 
 
 def test_fields_grow_with_the_level():

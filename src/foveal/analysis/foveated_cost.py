@@ -145,7 +145,8 @@ def _windows(window: Analysis, layout: Layout) -> _Counted:
     maps = [layer for layer in window.layers if layer.field is not None and len(layer.output) == 4 and not _once(layer)]
     once = sum(layer.macs for layer in window.layers if _once(layer))
     kept = _tokens_by_level(layout, maps[-1].output[-1] if maps else 1)
-    field = maps[-1].field.size if maps and maps[-1].field is not None else None
+    last = maps[-1].field if maps else None
+    field = None if last is None or last.whole else last.size
     return _Counted(window.macs - once, 0, once, kept, field)
 
 
