@@ -210,7 +210,7 @@ def from_trace(network: nn.Module, recorded: Trace, inputs: Sequence[Any] | None
         uncounted=tuple(dict.fromkeys(uncounted)),
         unknown=tuple(dict.fromkeys(layer_of(nodes[-1])[0] for nodes in groups if _is_unknown(found.get(nodes[-1])))),
     )
-    remarks = [*remarks_on(whole, groups, found, moved_bytes), *_approximations(network)]
+    remarks = [*remarks_on(whole, groups, found), *_approximations(network)]
     return Analysis(**{**whole.__dict__, "remarks": tuple(remarks)})
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import fx
 
 from foveal.analysis.boxes import Reach
-from foveal.analysis.count import cost_of
+from foveal.analysis.count import cost_of, moved_bytes
 from foveal.analysis.kernel_steps import KernelStep, kernel_step, padding_before
 from foveal.analysis.trace import operation
 
@@ -29,7 +29,6 @@ def remarks_on(
     analysis: Analysis,
     groups: Sequence[Sequence[fx.Node]],
     found: Mapping[fx.Node, Reach],
-    moved: Callable[[fx.Node], int],
 ) -> Iterator[str]:
     """Sentences about a network; none where there is nothing to say.
 
@@ -39,7 +38,6 @@ def remarks_on(
         analysis: of the network, without remarks.
         groups: the operations of each of its layers.
         found: the boxes of those that depend on the picture.
-        moved: how many bytes an operation reads and writes.
     """
     steps = [_steps(layer, group) for layer, group in zip(analysis.layers, groups, strict=True)]
     yield from _field(analysis, groups, found)
@@ -53,7 +51,7 @@ def remarks_on(
         remarks = (*_large_kernel(name, step), *_lost_pixels(name, step), *_checkerboard(name, step))
         told |= dict.fromkeys(remarks)
     yield from told
-    yield from _memory_bound(analysis, steps, moved)
+    yield from _memory_bound(analysis, steps)
     yield from _most_parameters(analysis)
     if analysis.unused:
         many = sum(analysis.unused.values())
@@ -149,14 +147,12 @@ def _checkerboard(name: str, step: KernelStep) -> Iterator[str]:
         )
 
 
-def _memory_bound(
-    analysis: Analysis, steps: Sequence[Sequence[tuple[str, KernelStep]]], moved: Callable[[fx.Node], int]
-) -> Iterator[str]:
+def _memory_bound(analysis: Analysis, steps: Sequence[Sequence[tuple[str, KernelStep]]]) -> Iterator[str]:
     bound, rows = [], set()
     for row, named in enumerate(steps):
         for name, step in named:
             cost = cost_of(step.node)
-            intensity = cost.flops / max(1, moved(step.node))
+            intensity = cost.flops / max(1, moved_bytes(step.node))
             if step.kind == "conv" and cost.macs and intensity < FEW_FLOPS:
                 bound.append((intensity, name, cost.macs))
                 rows.add(row)
