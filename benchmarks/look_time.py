@@ -1,10 +1,10 @@
 """What one look costs as pictures grow, and several looks as one layout.
 
-    python benchmarks/look_time.py [--only size,shared]
+    python benchmarks/look_time.py [--only size,shared,choosing]
 
 size: one look of S=64 (levels "auto": the fovea has native pixels) at pictures from 256 to 8192 px in memory, with a
 pyramid that is there already, without any, and what building one costs. shared: four fixations as one layout, through
-ResNet-18, against four looks, and against dense.
+ResNet-18, against four looks, and against dense. choosing: what finding the place adds to such a look.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from network_time import resnet18
 from side_by_side import arguments, compare
 
 from foveal import Layout, Retina, foveate, open_picture
+from foveal.models.saliency import load_saliency
+from foveal.policy.policies import Scanpath
+from foveal.policy.scores import contrast, feature_energy
 
 
 def by_size(repeats: int) -> None:
@@ -63,10 +66,34 @@ def shared(repeats: int) -> None:
         print(f"  against dense: {ratio:.2f} of the ratio of pixels")
 
 
+def choosing(repeats: int) -> None:
+    fovea, retina = foveate(resnet18()), Retina(64, 5)
+    picture = torch.rand(1, 3, 1024, 1024).contiguous(memory_format=torch.channels_last)
+    scores = {
+        "by contrast": contrast,
+        "by saliency": load_saliency(),
+        "by the network's own energy": feature_energy(fovea.forward_features),
+    }
+    policies = {name: Scanpath(1, score) for name, score in scores.items()}
+    with torch.inference_mode():
+        middle = compare(
+            "ResNet-18, 1024 px, S=64, L=5: one look, and the choice of its place",
+            {"one look": lambda: fovea(retina(picture, "center"))}
+            | {f"choosing {name}": lambda policy=policy: policy(picture, retina) for name, policy in policies.items()}  # type: ignore[misc]
+            | {
+                f"look chosen {name}": lambda policy=policy: fovea(retina(picture, layout=policy(picture, retina)))  # type: ignore[misc]
+                for name, policy in policies.items()
+            },
+            repeats,
+        )
+    for name in policies:
+        print(f"  choosing {name}: {middle[f'choosing {name}'] / middle['one look']:.2f} of a look")
+
+
 def main() -> None:
-    given = arguments(__doc__, only={"default": "size,shared"})
+    given = arguments(__doc__, only={"default": "size,shared,choosing"})
     for part in given.only.split(","):
-        {"size": by_size, "shared": shared}[part](given.repeats)
+        {"size": by_size, "shared": shared, "choosing": choosing}[part](given.repeats)
 
 
 if __name__ == "__main__":

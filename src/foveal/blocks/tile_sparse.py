@@ -17,7 +17,7 @@ from foveal.blocks.across_windows import across_windows
 from foveal.blocks.registry import Block
 from foveal.halo_table import pair
 
-_AT_ONCE = 1 << 20  # numbers
+_AT_ONCE = 1 << 17  # numbers: what is read once more at once should still be in the cache, in memory that is used again
 
 
 class TileSparseConv2d(nn.Conv2d):
@@ -171,10 +171,14 @@ class TileSparseConv2d(nn.Conv2d):
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, ceil(H / tile), ceil(W / tile)): what the gate thinks of each tile."""
-        # Some pictures at a time: magnitudes of all of them would be as large as the map itself, in fresh memory.
-        whole = torch.compiler.is_compiling() or not len(x)  # a graph for any batch cannot count its parts
-        parts = (x,) if whole else x.split(max(1, _AT_ONCE // x[0].numel()))
-        means = torch.cat([F.avg_pool2d(part.abs(), self.tile, ceil_mode=True) for part in parts])
+        if torch.compiler.is_compiling() or not len(x):  # a graph for any batch cannot count its parts
+            means = F.avg_pool2d(x.abs(), self.tile, ceil_mode=True)
+        else:
+            # A few rows of tiles at a time: all magnitudes would be as large as the map itself, in fresh memory.
+            rows = self.tile * max(1, _AT_ONCE // max(1, x[0, :, : self.tile].numel()))
+            parts = x.split(max(1, _AT_ONCE // x[0].numel()))
+            strips = [[F.avg_pool2d(y.abs(), self.tile, ceil_mode=True) for y in part.split(rows, 2)] for part in parts]
+            means = torch.cat([torch.cat(strip, 2) for strip in strips])
         return self.gate(means.movedim(1, -1)).squeeze(-1)
 
     def _on_tiles(
@@ -192,7 +196,7 @@ class TileSparseConv2d(nn.Conv2d):
         source, before = (x, rim) if padded is None else (padded, (0, 0))
         read, inside = _cells(maps, corners, (source.shape[2], source.shape[3]), (tall, wide), before)
         cells = source.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view of channels-last memory
-        tiles = cells.index_select(0, read).masked_fill(~inside[:, None], 0)  # beside the map
+        tiles = cells.index_select(0, read).masked_fill_(~inside[:, None], 0)  # beside the map
         tiles = tiles.view(-1, tall, wide, x.shape[1]).permute(0, 3, 1, 2)
         result = F.conv2d(tiles, self.weight, self.bias, 1, 0, self.dilation, self.groups)
         if self.training:
@@ -202,7 +206,7 @@ class TileSparseConv2d(nn.Conv2d):
         values = result.permute(0, 2, 3, 1).reshape(-1, self.out_channels)
         if height % self.tile or width % self.tile:
             written, values = written[inside], values[inside]
-        whole = values.new_zeros(x.shape[0] * height * width, self.out_channels).index_copy(0, written, values)
+        whole = values.new_zeros(x.shape[0] * height * width, self.out_channels).index_copy_(0, written, values)
         return whole.view(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
     def _soft(self, x: Tensor, padded: Tensor | None, flat: Tensor, count: int, rows: int, columns: int) -> Tensor:
