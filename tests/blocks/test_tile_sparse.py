@@ -56,6 +56,66 @@ def test_windows_that_only_fill_a_batch_take_no_budget():
     assert not maps[0, 1].any()
 
 
+@pytest.mark.parametrize("how", ["straight_through", "soft"])
+def test_gradients_are_finite_beside_a_larger_picture(how):
+    torch.manual_seed(0)
+    small, large = torch.rand(3, 64, 64), torch.rand(3, 256, 256)
+    block = create_block("tile_sparse_conv", channels=3, tile=8, keep=0.3, training=how)
+    network = foveate(nn.Sequential(block)).train()
+    network(Retina(32)([small, large])).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+def test_maps_that_only_fill_change_nothing_in_soft_training():
+    torch.manual_seed(0)
+    block = create_block("tile_sparse_conv", channels=3, tile=8, keep=6 / 16, training="soft")
+    x, scores = torch.rand(6, 3, 16, 16), torch.randn(6, 2, 2)
+    alone = block.of_windows(x[:4], scores[:4], windows=4)
+    block.keep = 6 / 24
+    real = torch.tensor([True, True, True, True, False, False])  # one picture of six windows, two of which only fill
+    beside = block.of_windows(x, scores, windows=6, real=real)
+    torch.testing.assert_close(beside[:4], alone)
+    assert not beside[4:].any()
+    # A budget of more tiles than the picture has computes them all.
+    block.keep = 18 / 24
+    torch.testing.assert_close(block.of_windows(x, scores, windows=6, real=real)[:4], block._dense(x[:4], None))
+
+
+def test_noise_is_as_wide_as_the_scores_and_draws_no_filler():
+    torch.manual_seed(0)
+    block = create_block("tile_sparse_conv", channels=1, tile=4, keep=0.125, bias=False).train()
+    nn.init.ones_(block.weight)
+    x = torch.full((2, 1, 8, 8), 0.001)
+    x[0, :, :4, :4] = 1000.0  # stands out by less than two standard deviations
+    real = torch.tensor([True, False])
+    drawn = torch.stack([block.of_windows(x, None, windows=2, real=real) for _ in range(300)])
+    assert not drawn[:, 1].any()
+    alone = create_block("tile_sparse_conv", channels=1, tile=4, keep=0.25, bias=False).train()
+    nn.init.ones_(alone.weight)
+    wanted = torch.stack([alone(x[:1]) for _ in range(300)])
+    shares = [(found[:, 0, 0, 0, 0] != 0).float().mean() for found in (drawn, wanted)]
+    assert shares[0] == pytest.approx(float(shares[1]), abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:std")  # of no scores, in training
+def test_no_maps_and_no_cells_give_none_and_one_map_needs_no_batch():
+    conv = TileSparseConv2d(4, 6, 3, tile=4).eval()
+    assert conv(torch.rand(0, 4, 16, 16)).shape == (0, 6, 16, 16)
+    assert conv.train()(torch.rand(0, 4, 16, 16)).shape == (0, 6, 16, 16)
+    x, plain = torch.rand(4, 16, 16), nn.Conv2d(4, 6, 3, padding=1)
+    assert torch.equal(conv.eval()(x), conv(x[None])[0])
+    scores = torch.rand(4, 4)
+    assert torch.equal(conv(x, scores), conv(x[None], scores[None])[0])
+    for empty in (torch.rand(2, 4, 0, 16), torch.rand(2, 4, 16, 0), torch.rand(2, 5, 8, 8), torch.rand(4, 8)):
+        found = []
+        for layer in (conv, plain):
+            try:
+                found.append(layer(empty).shape)
+            except RuntimeError as error:
+                found.append(str(error).replace("TileSparse", ""))
+        assert found[0] == found[1]
+
+
 def tiles_of(mask: torch.Tensor, tile: int, height: int, width: int) -> torch.Tensor:
     """(B, Y, X) -> (B, 1, height, width)."""
     return mask.repeat_interleave(tile, 1).repeat_interleave(tile, 2)[:, None, :height, :width]
@@ -168,6 +228,11 @@ def test_the_work_is_the_budget_s():
         ({"kernel_size": 3, "keep": 0.0}, "keep is 0.0"),
         ({"kernel_size": 3, "keep": 1.5}, "keep is 1.5"),
         ({"kernel_size": 3, "training": "hard"}, "'hard'"),
+        ({"kernel_size": 3, "keep": "x"}, "keep is 'x'"),
+        ({"kernel_size": 3, "keep": True}, "keep is True"),
+        ({"kernel_size": 3, "tile": True}, "tile is True"),
+        ({"kernel_size": (3, 3, 3)}, "a pair for kernel_size"),
+        ({"kernel_size": 3.0}, "whole numbers"),
     ],
 )
 def test_what_is_impossible_is_refused(options, message):
@@ -188,6 +253,8 @@ def test_other_convolutions_and_scores_are_refused():
     ):
         with pytest.raises(ValueError, match="stride 1"):
             TileSparseConv2d.wrapping(conv)
+    with pytest.raises(ValueError, match=r"type Linear; expected a torch.nn.Conv2d"):
+        TileSparseConv2d.wrapping(nn.Linear(4, 4))
     with pytest.raises(ValueError, match=r"expected \(2, 2, 2\)"):
         TileSparseConv2d(4, 4, 3, tile=16)(torch.rand(2, 4, 32, 32), torch.rand(2, 2, 3))
 

@@ -64,17 +64,19 @@ class TileSparseConv2d(nn.Conv2d):
         bias: bool = True,
         **factory: Any,
     ) -> None:
-        if min(in_channels, out_channels, *pair(kernel_size), *pair(dilation)) < 1:
+        sides = [side if isinstance(side, tuple | list) else (side, side) for side in (kernel_size, dilation)]
+        numbers = (in_channels, out_channels, *sides[0], *sides[1])
+        if any(len(side) != 2 for side in sides) or not all(isinstance(n, int) and n >= 1 for n in numbers):
             raise ValueError(
                 f"{in_channels} -> {out_channels} channels, kernel_size {kernel_size}, dilation {dilation}: "
-                "expected each at least 1"
+                "expected each at least 1, in whole numbers, one or a pair for kernel_size and dilation"
             )
         reach = [spread * (side - 1) for side, spread in zip(pair(kernel_size), pair(dilation), strict=True)]
         if any(side % 2 for side in reach):
             raise ValueError(f"kernel_size {kernel_size} with dilation {dilation}: a map keeps its size with odd sides")
-        if not (isinstance(tile, int) and tile >= 1):
+        if isinstance(tile, bool) or not (isinstance(tile, int) and tile >= 1):
             raise ValueError(f"tile is {tile!r}; expected a whole number of cells, at least 1")
-        if not 0 < keep <= 1:
+        if isinstance(keep, bool) or not (isinstance(keep, int | float) and 0 < keep <= 1):
             raise ValueError(f"keep is {keep!r}; expected a fraction in (0, 1]")
         if training not in ("straight_through", "soft"):
             raise ValueError(f"training is {training!r}; expected 'straight_through' or 'soft'")
@@ -96,6 +98,8 @@ class TileSparseConv2d(nn.Conv2d):
         Raises:
             ValueError: for another convolution.
         """
+        if not isinstance(conv, nn.Conv2d):
+            raise ValueError(f"conv is of type {type(conv).__name__}; expected a torch.nn.Conv2d")
         kernel, dilation = pair(conv.kernel_size), pair(conv.dilation)
         kept = tuple(spread * (side - 1) // 2 for side, spread in zip(kernel, dilation, strict=True))
         same = conv.padding in ("same", kept) and conv.padding_mode == "zeros"
@@ -124,9 +128,14 @@ class TileSparseConv2d(nn.Conv2d):
         Args:
             x: maps; channels-last memory is fastest.
             scores: (B, ceil(H / tile), ceil(W / tile)), what the tiles are worth, instead of the gate's.
+
+        Maps without a batch, `(C_in, H, W)`, are taken as by `torch.nn.Conv2d`, their scores without one too.
         """
-        if self.keep == 1:
+        maps = x.ndim in (3, 4) and x.shape[-3] == self.in_channels and 0 not in x.shape[-2:]
+        if self.keep == 1 or not maps:  # what is no map, a convolution refuses in its own words
             return super().forward(x)
+        if x.ndim == 3:
+            return on_best_tiles(x[None], self, None if scores is None else scores[None])[0]
         return on_best_tiles(x, self, scores)
 
     def of_windows(
@@ -152,15 +161,16 @@ class TileSparseConv2d(nn.Conv2d):
         scores = self.scores(x) if scores is None else scores
         if scores.shape != (x.shape[0], rows, columns):
             raise ValueError(f"scores have shape {tuple(scores.shape)}; expected {(x.shape[0], rows, columns)}")
-        if real is not None:
-            scores = scores.masked_fill(~real[:, None, None], torch.finfo(scores.dtype).min)
+        held = None if real is None else real[:, None, None].expand_as(scores).reshape(-1, windows * rows * columns)
         flat = scores.reshape(-1, windows * rows * columns)
+        if held is not None:
+            flat = flat.masked_fill(~held, torch.finfo(flat.dtype).min)
         count = max(1, math.ceil(self.keep * flat.shape[1] - 1e-9))
         if count == flat.shape[1]:
             return self._dense(x, padded)
         if self.training and self.how == "soft":
-            return self._soft(x, padded, flat, count, rows, columns)
-        ranked = flat if given or not self.training else flat + _gumbel(flat) * flat.std(1, keepdim=True)
+            return self._soft(x, padded, flat, held, count, (rows, columns))
+        ranked = flat if given or not self.training else flat + _gumbel(flat) * _spread(flat, held)
         best = ranked.topk(count, sorted=False).indices
         return self._on_tiles(x, padded, flat, best, rows, columns)
 
@@ -207,14 +217,27 @@ class TileSparseConv2d(nn.Conv2d):
         if height % self.tile or width % self.tile:
             written, values = written[inside], values[inside]
         whole = values.new_zeros(x.shape[0] * height * width, self.out_channels).index_copy_(0, written, values)
-        return whole.view(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
+        return whole.view(x.shape[0], height, width, self.out_channels).permute(0, 3, 1, 2)
 
-    def _soft(self, x: Tensor, padded: Tensor | None, flat: Tensor, count: int, rows: int, columns: int) -> Tensor:
+    def _soft(
+        self,
+        x: Tensor,
+        padded: Tensor | None,
+        flat: Tensor,
+        held: Tensor | None,
+        count: int,
+        tiles: tuple[int, int],
+    ) -> Tensor:
         ranked = flat.topk(count + 1).values
         edge = (ranked[:, count - 1 : count] + ranked[:, count:]) / 2
-        spread = flat.std(1, keepdim=True).clamp(min=1e-6)
-        worth = ((flat - edge) / spread * 4).sigmoid().view(-1, 1, rows, columns)
-        worth = worth.repeat_interleave(self.tile, 2).repeat_interleave(self.tile, 3)
+        spread = _spread(flat, held).clamp(min=1e-6)
+        if held is None:
+            worth = ((flat - edge) / spread * 4).sigmoid()
+        else:  # no arithmetic on the scores of maps that only fill: their infinities would make gradients NaN
+            skips = held.sum(1, keepdim=True) > count
+            above = flat.where(held & skips, 0) - edge.where(skips, 0)
+            worth = (above / spread * 4).sigmoid().where(skips, 1).where(held, 0)
+        worth = worth.view(-1, 1, *tiles).repeat_interleave(self.tile, 2).repeat_interleave(self.tile, 3)
         return self._dense(x, padded) * worth[:, :, : x.shape[2], : x.shape[3]]
 
     def extra_repr(self) -> str:
@@ -247,6 +270,16 @@ def _cells(
     first = maps[..., None, None] * (sides[0] * sides[1])
     index = first + places[0][..., :, None] * sides[1] + places[1][..., None, :]
     return index.flatten(), (held[0][..., :, None] & held[1][..., None, :]).flatten()
+
+
+def _spread(flat: Tensor, held: Tensor | None) -> Tensor:
+    """(B, 1): the standard deviation of each picture's scores, of the held ones alone."""
+    if held is None:
+        return flat.std(1, keepdim=True)
+    many = held.sum(1, keepdim=True)
+    mean = flat.where(held, 0).sum(1, keepdim=True) / many.clamp(min=1)
+    # At the mean the others add nothing to the sum of squares, which only has to be divided by another number.
+    return flat.where(held, mean).std(1, keepdim=True) * ((flat.shape[1] - 1) / (many - 1).clamp(min=1)).sqrt()
 
 
 def _gumbel(like: Tensor) -> Tensor:
