@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import foveal.winograd
-from foveal.bench import interleaved
+from foveal.bench import interleaved, quartiles
 
 
 def arguments(doc: str | None, **more: dict[str, Any]) -> argparse.Namespace:
@@ -57,7 +57,7 @@ def compare(
     first = next(iter(runs))
     print(f"\n{title}\n  {'':34} {'ms':>9} {'middle half':>19} {'times faster':>13} {'ideal':>7}")
     for name, values in times.items():
-        low, _, high = (1e3 * value for value in statistics.quantiles(values, n=4))
+        low, _, high = (1e3 * value for value in quartiles(values))
         best = f"{ideal[name]:>7.2f}" if ideal and name in ideal else ""
         ratio = middle[first] / middle[name]
         lost = "  SLOWER" if ratio < 1 and name != first else ""

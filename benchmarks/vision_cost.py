@@ -14,7 +14,7 @@ import torch
 from side_by_side import arguments, macs
 
 from foveal import Retina
-from foveal.bench import interleaved
+from foveal.bench import interleaved, quartiles
 from foveal.models import MultiModalTransformer, MultiModalTransformerConfig
 from foveal.models.processing import MEAN, STD
 from foveal.retina import Glimpse
@@ -53,7 +53,7 @@ def measure(model: MultiModalTransformer, repeats: int) -> None:
         for part, run in (("ms, picture to tokens", from_pictures), ("ms, glimpse to tokens", from_glimpse)):
             seconds = interleaved({name: lambda name=name, run=run: run(name) for name in looks}, repeats)  # type: ignore[misc]
             middle = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
-            spread = {name: statistics.quantiles(values, n=4) for name, values in seconds.items()}
+            spread = {name: quartiles(values) for name, values in seconds.items()}
             ratio = middle["fovea"] / middle["dense"]
             print(
                 f"{batch:>5} {part:24} {middle['fovea']:>10.1f} {middle['dense']:>10.1f} {ratio:>12.3f}"

@@ -7,7 +7,7 @@ from tiny import save_tiny_model
 from torch import nn
 
 from foveal.analysis.loglog_plot import loglog_plot
-from foveal.bench import Measured, Setting, compare, fit_budget, interleaved
+from foveal.bench import Measured, Setting, compare, fit_budget, interleaved, quartiles
 from foveal.cli import main
 
 
@@ -29,6 +29,10 @@ class Maps(nn.Module):
 
 def only_of_64() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(2), nn.Linear(64 * 64, 1))
+
+
+def takes_nothing() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(4, 2, 1))
 
 
 def test_all_ways_at_all_sides_with_cells_that_are_true() -> None:
@@ -77,6 +81,71 @@ def test_a_budget_picks_what_fits() -> None:
         fit_budget(Maps(), 256)
 
 
+def test_tokens_that_cannot_be_counted_fit_no_budget_of_tokens(capsys) -> None:  # type: ignore[no-untyped-def]
+    for fit in fit_budget(tiny(), 64, tokens=1000, repeats=2):
+        assert (fit.tokens, fit.fits) == (None, False)
+    assert all(fit.fits for fit in fit_budget(tiny(), 64, milliseconds=1e9, repeats=2))
+    code, out, _ = says(capsys, f"{__name__}:tiny", "--sizes", "64", "--budget-tokens", "1000")
+    assert code == 0
+    assert "tokens unknown" in out
+    assert "64 pixels: nothing is known to fit" in out
+
+
+def test_a_budget_takes_rounds_and_refuses_what_it_would_not_heed(capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    for option in (["--size", "64"], ["--levels", "auto"], ["--prepared"], ["--plot", "a.svg"]):
+        for budget in (["--budget-ms", "50"], ["--budget-tokens", "9"]):
+            code, _, err = says(capsys, f"{__name__}:tiny", *option, *budget)
+            assert code == 2
+            assert err.count("\n") == 1
+            assert option[0] in err
+    rounds: list[int] = []
+
+    def counted(runs, repeats):  # type: ignore[no-untyped-def]
+        rounds.append(repeats)
+        return {name: [1.0] for name in runs}
+
+    monkeypatch.setattr("foveal.bench.interleaved", counted)
+    budget = ["--sizes", "32", "--budget-ms", "50"]
+    assert says(capsys, f"{__name__}:tiny", *budget, "--repeats", "3")[0] == 0
+    assert says(capsys, f"{__name__}:tiny", *budget)[0] == 0
+    assert rounds == [3, 7]
+
+
+def test_the_middle_half_lies_within_what_was_measured() -> None:
+    assert quartiles([1.0, 9.0]) == (3.0, 5.0, 7.0)
+    assert quartiles([1.0, 2.0, 3.0, 4.0, 100.0]) == (2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("side", [16, 31])
+def test_crop_and_resize_of_a_small_picture_are_no_larger_than_it(side) -> None:  # type: ignore[no-untyped-def]
+    seen: list[tuple[int, ...]] = []
+
+    class Seeing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(x.shape[-2:]))
+            return x.mean((2, 3))
+
+    rows = compare(Seeing(), [side], Setting(size=64, repeats=2, prepared=True))
+    assert [row.cells for row in rows[:3]] == [side * side] * 3
+    assert (side, side) in seen
+    assert all(min(sides) > 0 for sides in seen)
+    assert {sides for sides in seen if sides[0] not in (64, 0)} == {(side, side)}
+
+
+def test_a_network_that_can_take_nothing_is_a_failure(capsys, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    plot = tmp_path / "a.svg"
+    code, out, err = says(
+        capsys, f"{__name__}:takes_nothing", "--sizes", "64", "--size", "32", "--repeats", "2", "--plot", str(plot)
+    )
+    assert code == 1
+    assert out.count("cannot run") == 5
+    assert err.count("\n") == 1
+    assert "none of these sizes" in err
+    assert not plot.exists()
+    with pytest.raises(ValueError, match="none of the sizes tried"):
+        fit_budget(takes_nothing(), 64, tokens=9)
+
+
 def says(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = main(["bench", *arguments])
     return code, *capsys.readouterr()
@@ -113,6 +182,9 @@ def test_the_command_refuses_in_one_line(capsys) -> None:  # type: ignore[no-unt
         (["timm:nothing"], "nothing"),
         ([f"{__name__}:tiny", "--sizes", "many"], "--sizes"),
         ([f"{__name__}:tiny", "--plot", "/nowhere/a.svg"], "no folder"),
+        ([f"{__name__}:tiny", "--plot", "/nowhere/a.png"], ".svg"),
+        ([f"{__name__}:tiny", "--size", "15"], "--size"),
+        ([f"{__name__}:tiny", "--size", "15", "--levels", "2"], "even"),
     ):
         code, _, err = says(capsys, *arguments)
         assert code == 2

@@ -136,7 +136,7 @@ def _at(network: nn.Module, halo: nn.Module, bare: nn.Module, side: int, setting
     glimpse = retina(pictures, setting.fixation)
     windows = glimpse.layout.num_windows
     cells = windows * setting.size**2
-    small = max(32, min(side, round(cells**0.5 / 32) * 32))
+    small = min(side, max(32, round(cells**0.5 / 32) * 32))
     start = (side - small) // 2
 
     def resized() -> Tensor:
@@ -163,7 +163,7 @@ def _at(network: nn.Module, halo: nn.Module, bare: nn.Module, side: int, setting
             run()
             runs[way] = run
         except Exception as error:
-            errors[way] = " ".join(str(error).split())[:200] or type(error).__name__
+            errors[way] = _why(error)
     times = interleaved(runs, setting.repeats)
     dense = statistics.median(times["dense"]) if "dense" in times else 0.0
     rows = []
@@ -171,9 +171,13 @@ def _at(network: nn.Module, halo: nn.Module, bare: nn.Module, side: int, setting
         if way in errors:
             rows.append(Measured(way, side, seen, error=errors[way]))
             continue
-        middle, (low, _, high) = statistics.median(times[way]), statistics.quantiles(times[way], n=4)
+        low, middle, high = quartiles(times[way])
         rows.append(Measured(way, side, seen, middle * 1e3, low * 1e3, high * 1e3, dense / middle, side * side / seen))
     return rows
+
+
+def _why(error: Exception | None) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _run(made: nn.Module, prepare: Callable[[], Any], *, ready: Any) -> Callable[[], Any]:
@@ -194,9 +198,18 @@ def interleaved(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, l
     return seconds
 
 
+def quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Where the middle half begins, the median, and where it ends: never outside what was measured."""
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return low, middle, high
+
+
 @dataclass(frozen=True)
 class Fit:
-    """A window size and a number of levels, what they cost, and whether that is within a budget."""
+    """A window size and a number of levels, what they cost, and whether that is within a budget.
+
+    Tokens are None where they cannot be counted; such windows fit no budget of tokens.
+    """
 
     size: int
     levels: int
@@ -230,7 +243,7 @@ def fit_budget(
         Every size that was tried, the smallest first; the last that fits is the choice.
 
     Raises:
-        ValueError: without a budget.
+        ValueError: without a budget, or if the network takes windows of none of the sizes.
         UnsupportedModule: if the network cannot be foveated.
     """
     if milliseconds is None and tokens is None:
@@ -238,6 +251,7 @@ def fit_budget(
     foveated, _ = _foveated(network.eval())
     pictures = torch.rand(batch, 3, side, side)
     found: list[Fit] = []
+    reason: Exception | None = None
     for size in (32, 64, 96, 128, 192, 256, 384, 512):
         if size > side and found:
             break
@@ -245,13 +259,18 @@ def fit_budget(
         glimpse = retina(pictures)
         try:
             many = _tokens(foveated, glimpse.layout, glimpse)
-        except Exception:
+        except Exception as error:
+            reason = error
             continue
         run = _run(foveated, lambda retina=retina: retina(pictures), ready=None)  # type: ignore[misc]
         spent = statistics.median(interleaved({"fovea": run}, repeats)["fovea"]) * 1e3
-        within = (milliseconds is None or spent <= milliseconds) and (tokens is None or (many or 0) <= tokens)
+        within = (milliseconds is None or spent <= milliseconds) and (
+            tokens is None or (many is not None and many <= tokens)
+        )
         windows = glimpse.layout.num_windows
         found.append(Fit(size, windows, windows * size * size, spent, many, within))
+    if not found:
+        raise ValueError(f"{side} pixels: the network takes windows of none of the sizes tried: {_why(reason)}")
     return found
 
 

@@ -416,10 +416,14 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(model):
         stdin=subprocess.PIPE,  # waits for its picture
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run where Ctrl-C is ignored
     )
-    time.sleep(0.5)
     while b"torch" not in Path(f"/proc/{process.pid}/maps").read_bytes():  # until it is at work, not still starting
         time.sleep(0.1)
-    time.sleep(1)
+    waited = 0
+    while waited < 5:  # and waits: an interrupt while libraries are loaded is told by whichever of them catches it
+        before = Path(f"/proc/{process.pid}/stat").read_text().split()
+        time.sleep(0.2)
+        after = Path(f"/proc/{process.pid}/stat").read_text().split()
+        waited = waited + 1 if after[2] == "S" and before[13:15] == after[13:15] else 0
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err

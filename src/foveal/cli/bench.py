@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foveal.cli.options import JsonFile, Windows, read_levels
-from foveal.cli.output import STANDARD, progress, refuse_unwritable, style, write_json
+from foveal.cli.output import STANDARD, complain, progress, refuse_unwritable, style, write_json
 from foveal.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ EXAMPLES = """
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -54,6 +55,13 @@ def bench(
     """
     sides = _sides(sizes)
     wanted = read_levels(levels) or "auto"
+    budgeted = budget_ms is not None or budget_tokens is not None
+    if budgeted:
+        _refuse_beside_budget(context)
+    elif size % 2 and (wanted not in ("auto", 1) or (wanted == "auto" and max(sides) > size)):
+        raise typer.BadParameter(f"{size}: expected an even number, so that several windows nest", param_hint="--size")
+    if plot is not None and not plot.lower().endswith(".svg"):
+        raise typer.BadParameter(f"{plot}: it is drawn as SVG; expected a name that ends in .svg", param_hint="--plot")
     refuse_unwritable(json=json_file, plot=plot)
     import torch
 
@@ -66,19 +74,26 @@ def bench(
         network = load_network(model)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="MODEL") from None
-    if budget_ms is not None or budget_tokens is not None:
+    if budgeted:
+        rounds = {"repeats": repeats} if _was_given(context, "repeats") else {}
         fits = {
-            side: fit_budget(network, side, milliseconds=budget_ms, tokens=budget_tokens, batch=batch) for side in sides
+            side: fit_budget(network, side, milliseconds=budget_ms, tokens=budget_tokens, batch=batch, **rounds)
+            for side in sides
         }
         write_json(json_file, [{"side": side, **dataclasses.asdict(fit)} for side in fits for fit in fits[side]])
         if json_file != STANDARD:
             for side in sides:
-                _show_fits(side, fits[side])
+                _show_fits(side, fits[side], counted=budget_tokens is not None)
         return
     setting = Setting(batch=batch, size=size, levels=wanted, repeats=repeats, prepared=prepared)
     with progress("measuring", len(sides)) as move:
         rows = compare(network, sides, setting, progress=move)
     write_json(json_file, [{**dataclasses.asdict(row), "verdict": row.verdict} for row in rows])
+    if json_file != STANDARD:
+        _show(rows)
+    if all(row.error for row in rows):
+        complain("the network takes pictures of none of these sizes, in any way")
+        raise typer.Exit(1)
     if plot is not None:
         from foveal.analysis.loglog_plot import loglog_plot
 
@@ -86,8 +101,20 @@ def bench(
         drawing = loglog_plot(curves, title=f"{model}, batch {batch}", across="side of the picture, pixels", up="ms")
         with whole_file(plot) as file:
             file.write(drawing)
-    if json_file != STANDARD:
-        _show(rows)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
+
+
+def _refuse_beside_budget(context: typer.Context) -> None:
+    for name in ("size", "levels", "prepared", "plot"):
+        if _was_given(context, name):
+            raise typer.BadParameter(
+                "a budget tries sizes of windows by itself, from pictures to output; leave this option out",
+                param_hint=f"--{name}",
+            )
 
 
 def _sides(text: str) -> list[int]:
@@ -113,13 +140,16 @@ def _show(rows: list[Measured]) -> None:
         print(f"  {style(row.verdict, fg='red')}" if row.verdict else "")
 
 
-def _show_fits(side: int, fits: list[Fit]) -> None:
+def _show_fits(side: int, fits: list[Fit], *, counted: bool) -> None:
     chosen = next((fit for fit in reversed(fits) if fit.fits), None)
     for fit in fits:
-        tokens = "" if fit.tokens is None else f", {fit.tokens} tokens"
+        unknown = ", tokens unknown" if counted else ""
+        tokens = unknown if fit.tokens is None else f", {fit.tokens} tokens"
         mark = " fits" if fit.fits else ""
         print(f"  {fit.levels} windows of {fit.size}: {fit.cells:,} cells, {fit.milliseconds:.1f} ms{tokens}{mark}")
-    if chosen is None:
+    if counted and all(fit.tokens is None for fit in fits):
+        print(f"{side} pixels: nothing is known to fit; tokens need a network with forward_features that gives maps")
+    elif chosen is None:
         print(f"{side} pixels: nothing fits that sees native pixels in the fovea; give a larger budget")
     else:
         print(style(f"{side} pixels: --size {chosen.size} --levels {chosen.levels}", bold=True))
