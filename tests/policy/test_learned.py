@@ -20,6 +20,8 @@ def test_places_are_drawn_by_their_scores_inside_the_picture_and_never_twice():
     share = (index[:, 0] == 5).float().mean()
     assert share == pytest.approx(float(torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 7)), abs=0.03)
     assert fixations[index == 5].unique(dim=0).tolist() == [[24 / 64, 24 / 32]]
+    whole, _ = draw_places((scores * 10).long(), layout, count=1)
+    assert (whole == 5).float().mean() > 0.99
     cold, _ = draw_places(scores, layout, count=1, temperature=0.01)
     assert (cold == 5).all()
 
@@ -66,9 +68,28 @@ def test_what_does_not_fit_is_refused():
         (torch.zeros(2, 4, 4), {}),
         (torch.zeros(1, 4, 3), {}),
         (torch.zeros(1, 4, 4), {"temperature": 0.0}),
+        (torch.zeros(1, 4, 4), {"temperature": float("nan")}),
+        (torch.zeros(1, 4, 4), {"temperature": "hot"}),
         (torch.zeros(1, 4, 4), {"count": 17}),
+        (torch.zeros(1, 4, 4), {"count": 2.5}),
+        (torch.full((1, 4, 4), float("nan")), {}),
+        (torch.full((1, 4, 4), float("inf")), {}),
     ):
         with pytest.raises(ValueError, match="expected"):
             draw_places(scores, layout, **options)
     with pytest.raises(ValueError, match="expected that of the scores"):
         mixture_loss(torch.zeros(1, 4, 4), layout, torch.zeros(1, 2, 2))
+
+
+def test_no_more_places_are_drawn_than_lie_in_every_picture():
+    layout = widest((64, 64), (64, 16))
+    scores = torch.zeros(2, 4, 4)
+    _, fixations = draw_places(scores, layout, count=4)
+    assert sorted(fixations[1].tolist()) == [[y / 8, 0.5] for y in (1, 3, 5, 7)]
+    with pytest.raises(ValueError, match="count is 5; expected at most 4, the cells of picture 1"):
+        draw_places(scores, layout, count=5)
+    scores[1, 2, 0] = float("-inf")
+    _, fixations = draw_places(scores, layout, count=3)
+    assert sorted(fixations[1].tolist()) == [[y / 8, 0.5] for y in (1, 3, 7)]
+    with pytest.raises(ValueError, match="expected at most 3"):
+        draw_places(scores, layout, count=4)

@@ -96,6 +96,15 @@ def test_places_outside_the_picture_are_never_chosen_and_nothing_to_see_is_the_c
     assert places(scores[1:], _second(widest), how="mass")[0, 0].tolist() == [100 / 128, 28 / 128]
 
 
+def test_a_local_centre_of_mass_lies_between_cells_and_leaves_what_is_far_from_the_peak_alone() -> None:
+    widest = Layout.foveal(picture=[(64, 64)] * 2, size=16, levels=3).widest()
+    scores = torch.zeros(2, 8, 8)  # cells of 8 pixels
+    scores[0, 4, 2], scores[0, 5, 2], scores[0, 4, 1], scores[0, 4, 4] = 4, 2, 2, 3
+    scores[1, 0, 7], scores[1, 0, 6], scores[1, 1, 0] = 3, 1, 2  # the next cell in memory is not beside it
+    found = places(scores, widest, how="local")[:, 0] * 64
+    assert found.tolist() == [[(36 * 6 + 44 * 2) / 8, (20 * 6 + 12 * 2) / 8], [4, (60 * 3 + 52) / 4]]
+
+
 def _second(layout: Layout) -> Layout:
     rows = (layout.origins, layout.levels, layout.pictures, layout.fixations, layout.valid)
     return Layout(layout.size, *(row[1:] for row in rows))
@@ -105,11 +114,59 @@ def test_impossible_scores_and_options_are_refused() -> None:
     widest = Layout.foveal(picture=(64, 64), size=16, levels=3).widest()
     with pytest.raises(ValueError, match=r"expected \(1, n, n\)"):
         places(torch.zeros(2, 4, 4), widest)
-    for wrong in ({"how": "best"}, {"threshold": 1.0}, {"radius": -1}, {"count": 0}):
+    for wrong in (
+        {"how": "best"},
+        {"threshold": 1.0},
+        {"threshold": "x"},
+        {"radius": -1},
+        {"radius": float("nan")},
+        {"radius": None},
+    ):
         with pytest.raises(ValueError, match="threshold from 0"):
             places(torch.zeros(1, 4, 4), widest, **wrong)
-    with pytest.raises(ValueError, match="at least 1"):
-        Refine(0)
+    for count in (0, 2.5, "2", True):
+        with pytest.raises(ValueError, match=f"count is {count!r}; expected a whole number of at least 1"):
+            places(torch.zeros(1, 4, 4), widest, count=count)
+    for policy in (Refine, Scanpath):
+        for number in (0, 2.5, "3", None):
+            with pytest.raises(ValueError, match=f"{number!r}; expected a whole number of at least 1"):
+                policy(number)
+        with pytest.raises(ValueError, match="expected a function"):
+            policy(2, score="contrast")
+
+
+@pytest.mark.parametrize("policy", [Refine, Scanpath])
+@pytest.mark.parametrize("given", [torch.zeros(1, 4), torch.zeros(3), torch.zeros(1, 4, 3), torch.zeros(1, 0, 0), None])
+def test_what_a_score_gives_must_be_scores(policy, given) -> None:
+    with pytest.raises(ValueError, match=r"expected \(1, n, n\), of one window a picture"):
+        policy(3, score=lambda glimpse: given)(torch.rand(3, 64, 64), RETINA)
+
+
+@pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
+def test_scores_that_are_no_numbers_are_refused_where_a_picture_lies(wrong) -> None:
+    widest = Layout.foveal(picture=(64, 32), size=16, levels=3).widest()
+    scores = torch.zeros(1, 4, 4)
+    scores[0, 1, 1] = wrong
+    for how in ("peak", "local", "mass"):
+        with pytest.raises(ValueError, match=f"picture 0 hold {wrong}"):
+            places(scores, widest, how=how)
+    with pytest.raises(ValueError, match=f"picture 0 hold {wrong}"):
+        Refine(3, score=lambda glimpse: torch.full((1, 4, 4), wrong))(torch.rand(3, 64, 64), RETINA)
+    beside = torch.zeros(1, 4, 4)
+    beside[0, 1, 3], beside[0, 2, 0] = wrong, 1
+    for how in ("peak", "local", "mass"):
+        assert places(beside, widest, how=how)[0, 0].tolist() == [40 / 64, 8 / 32]
+
+
+@pytest.mark.parametrize("how", ["peak", "local", "mass"])
+def test_minus_infinity_is_worth_nothing_and_the_rest_is_judged_as_without_it(how) -> None:
+    widest = Layout.foveal(picture=(64, 64), size=16, levels=3).widest()
+    scores = torch.tensor([0.0, 1.0, 5.0, 4.0]).expand(1, 4, 4).clone()
+    wanted = places(scores, widest, how=how)
+    scores[0, :, 0] = -torch.inf
+    scores[0, 3, 1] = 0
+    assert torch.equal(places(scores, widest, how=how), wanted)
+    assert places(torch.full((1, 4, 4), -torch.inf), widest, how=how).tolist() == [[[0.5, 0.5]]]
 
 
 def test_refinement_puts_finer_windows_where_the_score_is() -> None:

@@ -9,19 +9,23 @@ places at once; the recurrent models of visual attention (Mnih et al. 2014) have
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
+from foveal.arguments import whole_number
 from foveal.layout import Layout
+from foveal.policy.scores import refuse_no_numbers, scored_cells
 
 
 def draw_places(scores: Tensor, layout: Layout, *, count: int = 1, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Different places of each picture, drawn in proportion to the exponential of their scores (Gumbel top-k).
 
     Args:
-        scores: (B, n, n), of the cells of one window a picture.
+        scores: (B, n, n), of the cells of one window a picture; minus infinity for a cell that is never drawn.
         layout: of these windows.
-        count: how many, M.
+        count: how many, M; at most the cells that lie in the picture and can be drawn.
         temperature: above 0; the higher, the more the places that score less have their turn.
 
     Returns:
@@ -29,7 +33,8 @@ def draw_places(scores: Tensor, layout: Layout, *, count: int = 1, temperature: 
         fixations: (B, M, 2) float64, (y, x) relative to the picture.
 
     Raises:
-        ValueError: if scores and layout do not belong together, or for an impossible count or temperature.
+        ValueError: if scores and layout do not belong together, for scores that are no numbers, or for an impossible
+            count or temperature.
 
     Example:
         >>> layout = Layout.foveal(picture=(64, 64), size=16, levels=3).widest()
@@ -37,13 +42,23 @@ def draw_places(scores: Tensor, layout: Layout, *, count: int = 1, temperature: 
         >>> fixations.shape
         torch.Size([1, 2, 2])
     """
-    _refuse_other_scores(scores, layout)
+    inside = scored_cells(scores, layout)
+    refuse_no_numbers(scores, inside)
+    inside = inside.to(scores.device)
     n = scores.shape[-1]
-    if temperature <= 0 or not 1 <= count <= n * n:
-        raise ValueError(f"temperature={temperature}, count={count}; expected above 0, and from 1 to {n * n}")
+    whole_number(count, "count", 1)
+    if not isinstance(temperature, Real) or not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature!r}; expected a number above 0")
+    many = (inside & ~scores.isinf()).flatten(1).sum(1).tolist()
+    if min(many) < count:
+        raise ValueError(
+            f"count is {count}; expected at most {min(many)}, the cells of picture {many.index(min(many))} that lie "
+            f"in it and can be drawn"
+        )
     with torch.no_grad():
-        noise = -torch.empty_like(scores).exponential_().log()
-        drawn = (scores / temperature + noise).masked_fill(~layout.inside(n)[:, 0].to(scores.device), float("-inf"))
+        cooled = scores / temperature
+        noise = -torch.empty_like(cooled).exponential_().log()
+        drawn = (cooled + noise).masked_fill(~inside, float("-inf"))
         index = drawn.flatten(1).topk(count).indices
     cells = layout.cell_places(n)[:, 0].flatten(1, 2).gather(1, index.cpu()[..., None].expand(-1, -1, 2))
     return index, (cells / layout.pictures[:, None]).clamp(0, 1)
@@ -69,16 +84,8 @@ def mixture_loss(scores: Tensor, layout: Layout, said: Tensor) -> Tensor:
         >>> float(mixture_loss(torch.zeros(1, 4, 4), layout, torch.full((1, 4, 4), 0.25).log()))
         1.3862943649291992
     """
-    _refuse_other_scores(scores, layout)
+    inside = scored_cells(scores, layout).to(scores.device)
     if said.shape != scores.shape:
         raise ValueError(f"said has shape {tuple(said.shape)}; expected that of the scores, {tuple(scores.shape)}")
-    outside = ~layout.inside(scores.shape[-1])[:, 0].to(scores.device)
-    places = scores.masked_fill(outside, float("-inf")).flatten(1).log_softmax(1)
-    return -(places + said.masked_fill(outside, 0.0).flatten(1)).logsumexp(1).mean()
-
-
-def _refuse_other_scores(scores: Tensor, layout: Layout) -> None:
-    if scores.ndim != 3 or scores.shape[1] != scores.shape[2] or layout.num_windows != 1 or len(scores) != len(layout):
-        raise ValueError(
-            f"scores have shape {tuple(scores.shape)}; expected ({len(layout)}, n, n), of one window a picture"
-        )
+    places = scores.masked_fill(~inside, float("-inf")).flatten(1).log_softmax(1)
+    return -(places + said.masked_fill(~inside, 0.0).flatten(1)).logsumexp(1).mean()

@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from foveal.arguments import whole_number
 from foveal.layout import Layout
 from foveal.picture import Picture
-from foveal.policy.scores import Score, contrast, places
+from foveal.policy.scores import Score, contrast, places, refuse_no_numbers, scored_cells
 from foveal.retina import Retina, opened_pictures
 
 
@@ -53,6 +54,10 @@ class Scanpath:
         score: of the cells of the widest window; `contrast` by default, `feature_energy(network)`, a trained head, ...
         how, threshold, radius: as of `places`.
 
+    Raises:
+        ValueError: for an impossible number of fixations or a score that cannot be called; when called, for scores of
+            another shape and for options that `places` refuses.
+
     Example:
         >>> layout = Scanpath(2)(torch.rand(3, 64, 64), Retina(16, levels=3))
         >>> layout.fixations.shape
@@ -61,9 +66,13 @@ class Scanpath:
 
     fixations: int = 1
     score: Score = contrast
-    how: Literal["peak", "mass"] = "peak"
+    how: Literal["peak", "local", "mass"] = "peak"
     threshold: float = 0.3
     radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        whole_number(self.fixations, "fixations", 1)
+        _refuse_no_score(self.score)
 
     def __call__(self, pictures: Any, retina: Retina) -> Layout:
         opened = opened_pictures(pictures)
@@ -87,6 +96,9 @@ class Refine:
         windows: K, the budget.
         score: of a window's cells; each counts by the side of its cell, so that unlike levels can be compared.
 
+    Raises:
+        ValueError: for an impossible budget or a score that cannot be called; when called, for scores of another shape.
+
     Example:
         >>> Refine(6)(torch.rand(3, 64, 64), Retina(16, levels=3)).num_windows
         6
@@ -96,8 +108,8 @@ class Refine:
     score: Score = contrast
 
     def __post_init__(self) -> None:
-        if self.windows < 1:
-            raise ValueError(f"windows is {self.windows}; expected a budget of at least 1")
+        whole_number(self.windows, "windows", 1)
+        _refuse_no_score(self.score)
 
     def __call__(self, pictures: Any, retina: Retina) -> Layout:
         return Layout.stack([self._refined(picture, retina) for picture in opened_pictures(pictures)])
@@ -127,10 +139,11 @@ class Refine:
         if not window[0]:
             return
         layout = Layout.windows(picture=sides, size=retina.size, windows=[window])
-        scores = self.score(retina([picture], layout=layout))[0]
-        n = scores.shape[-1]
-        inside = layout.inside(n)[0, 0].flatten().tolist()
-        centres = layout.cell_places(n)[0, 0].flatten(0, 1).tolist()
+        scores = self.score(retina([picture], layout=layout))
+        cells = scored_cells(scores, layout)
+        refuse_no_numbers(scores, cells)
+        inside = cells[0].flatten().tolist()
+        centres = layout.cell_places(scores.shape[-1])[0, 0].flatten(0, 1).tolist()
         for worth, there, (y, x) in zip(scores.flatten().tolist(), inside, centres, strict=True):
             if there and y < sides[0] and x < sides[1]:
                 entry = (-worth * 2.0 ** window[0], (window, y, x))
@@ -153,6 +166,11 @@ class Tiling:
             for picture in opened_pictures(pictures)
         ]
         return Layout.stack(layouts)
+
+
+def _refuse_no_score(score: Any) -> None:
+    if not callable(score):
+        raise ValueError(f"score is {score!r}; expected a function of a glimpse that gives its cells' scores")
 
 
 def _chain(opened: Sequence[Picture], retina: Retina, fixation: Any) -> Layout:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from numbers import Real
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.arguments import whole_number
 from foveal.layout import Layout
 from foveal.retina import Glimpse
 
@@ -45,7 +47,7 @@ def feature_energy(network: Callable[[Glimpse], Tensor]) -> Score:
     """
 
     def score(glimpse: Glimpse) -> Tensor:
-        return network(glimpse)[:, 0].square().mean(1)
+        return network(glimpse)[:, 0].float().square().mean(1)
 
     return score
 
@@ -55,17 +57,18 @@ def places(
     layout: Layout,
     *,
     count: int = 1,
-    how: Literal["peak", "mass"] = "peak",
+    how: Literal["peak", "local", "mass"] = "peak",
     threshold: float = 0.3,
     radius: float = 1.0,
 ) -> Tensor:
     """The best places of each picture, one after the other, with inhibition of return (Itti and Koch 2001).
 
     Args:
-        scores: (B, n, n), of the cells of one window a picture.
+        scores: (B, n, n), of the cells of one window a picture; minus infinity for a cell that is worth nothing.
         layout: of these windows.
         count: how many places, F.
-        how: the "peak", or the centre of "mass" of what is worth at least `threshold` of the most.
+        how: the "peak", the centre of mass of the 3 x 3 cells around it ("local"), which places finer than cells
+            are, or that of all that is worth at least `threshold` of the most ("mass").
         threshold: as a fraction of the span from the least to the most, in [0, 1).
         radius: after each place the scores around it are put down, by a Gaussian of this standard deviation in sides
             of the finest window; 0 for none.
@@ -83,32 +86,70 @@ def places(
         >>> places(scores, layout)[0].tolist()
         [[0.28125, 0.53125]]
     """
-    if scores.ndim != 3 or scores.shape[1] != scores.shape[2] or layout.num_windows != 1 or len(scores) != len(layout):
+    inside = scored_cells(scores, layout)
+    refuse_no_numbers(scores, inside)
+    whole_number(count, "count", 1)
+    numbers = isinstance(threshold, Real) and isinstance(radius, Real)
+    if how not in ("peak", "local", "mass") or not numbers or not 0 <= threshold < 1 or not radius >= 0:
         raise ValueError(
-            f"scores have shape {tuple(scores.shape)}; expected ({len(layout)}, n, n), of one window a picture"
-        )
-    if how not in ("peak", "mass") or not 0 <= threshold < 1 or radius < 0 or count < 1:
-        raise ValueError(
-            f"how={how!r}, threshold={threshold}, radius={radius}, count={count}; expected 'peak' or 'mass', a "
-            f"threshold from 0 to below 1, a radius of at least 0 and a count of at least 1"
+            f"how={how!r}, threshold={threshold!r}, radius={radius!r}; expected 'peak', 'local' or 'mass', a "
+            f"threshold from 0 to below 1 and a radius of at least 0"
         )
     n = scores.shape[-1]
-    values = scores.detach().double().cpu().masked_fill(~layout.inside(n)[:, 0], float("nan")).flatten(1)
-    least = values.nan_to_num(float("inf")).amin(1, keepdim=True)
-    worth = (values - least).nan_to_num(0.0)
+    values = scores.detach().double().cpu().masked_fill(~inside, -torch.inf).flatten(1)
+    least = values.masked_fill(values.isinf(), torch.inf).amin(1, keepdim=True)
+    worth = torch.where(values.isinf(), 0.0, values - least)
     cells = layout.cell_places(n)[:, 0].flatten(1, 2)  # (B, n * n, 2), pixels
     sides = layout.pictures[:, None].double()
     found = []
     for _ in range(count):
         most = worth.amax(1, keepdim=True)
-        if how == "mass":
-            mass = torch.where(worth >= threshold * most, worth, 0.0)
-            place = (mass[..., None] * cells).sum(1) / mass.sum(1, keepdim=True).clamp(min=1e-300)
-        else:
+        if how == "peak":
             place = cells.gather(1, worth.argmax(1)[:, None, None].expand(-1, 1, 2))[:, 0]
+        else:
+            counts = _around(worth.argmax(1), n) if how == "local" else worth >= threshold * most
+            mass = torch.where(counts, worth, 0.0)
+            place = (mass[..., None] * cells).sum(1) / mass.sum(1, keepdim=True).clamp(min=1e-300)
         place = torch.where(most > 0, place, sides[:, 0] / 2)
         found.append((place / sides[:, 0]).clamp(0, 1))
         if radius:
             apart = (cells - place[:, None]).square().sum(-1)
             worth = worth * (1 - torch.exp(-apart / (2 * (radius * layout.size) ** 2)))
     return torch.stack(found, 1)
+
+
+def _around(peaks: Tensor, n: int) -> Tensor:
+    """(B,) indices into n * n cells -> (B, n * n) bool: these cells and their neighbours."""
+    cells = torch.arange(n * n)
+    rows = (cells // n - peaks[:, None] // n).abs()
+    columns = (cells % n - peaks[:, None] % n).abs()
+    return (rows <= 1) & (columns <= 1)
+
+
+def scored_cells(scores: Any, layout: Layout) -> Tensor:
+    """(B, n, n) bool, on the CPU: which of the scored cells lie in their picture.
+
+    Raises:
+        ValueError: unless the scores are (B, n, n), of one window a picture.
+    """
+    expected = f"expected ({len(layout)}, n, n), of one window a picture"
+    if not isinstance(scores, Tensor):
+        raise ValueError(f"scores are of type {type(scores).__name__}; {expected}")
+    square = scores.ndim == 3 and scores.shape[1] == scores.shape[2] >= 1 and len(scores) == len(layout)
+    if not square or layout.num_windows != 1:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}; {expected}")
+    return layout.inside(scores.shape[-1])[:, 0]
+
+
+def refuse_no_numbers(scores: Tensor, inside: Tensor) -> None:
+    """Refuses scores that no order can be read from; beside the picture they may be anything.
+
+    Raises:
+        ValueError: for NaN and infinity in the picture.
+    """
+    wrong = ~(scores.detach() < torch.inf).cpu() & inside
+    if bool(wrong.any()):
+        raise ValueError(
+            f"the scores of picture {int(wrong.flatten(1).any(1).nonzero()[0])} hold {scores[wrong][0].item()}; "
+            f"expected numbers, or minus infinity for a cell that is worth nothing"
+        )
