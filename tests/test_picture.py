@@ -225,6 +225,37 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(kind):
     np.testing.assert_array_equal(pixels(source), np.broadcast_to(expected[..., None], (2, 5, 3)))
 
 
+def grey_tiff(values, photometric, sample_format):
+    """A TIFF of one strip, which Pillow cannot write so."""
+    height, width = values.shape
+    tags = [(256, width), (257, height), (258, 8 * values.itemsize), (259, 1), (262, photometric), (273, 0), (277, 1)]
+    tags += [(278, height), (279, values.nbytes), (339, sample_format)]
+    at = 8 + 2 + 12 * len(tags) + 4
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, at if tag == 273 else value) for tag, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + rows + bytes(4) + values.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2"])
+@pytest.mark.parametrize("source", ["file", "PIL"])
+def test_a_tiff_whose_white_is_zero_is_shown_so(dtype, source, monkeypatch):
+    most = np.iinfo(dtype).max
+    grey = np.array([[0, most, most // 3], [most // 2, 1, most - 1], [0, 0, most]], dtype)
+    expected = np.rint((most - grey.astype(float)) / most * 255).astype(np.uint8)[..., None]
+    for strip in (1 << 22, 3):  # in one, and row by row
+        monkeypatch.setattr("foveal.picture_files._STRIP_PIXELS", strip)
+        data = grey_tiff(grey, 0, 1)
+        read = pixels(data if source == "file" else Image.open(io.BytesIO(data)))
+        np.testing.assert_array_equal(read, np.broadcast_to(expected, (3, 3, 3)))
+        np.testing.assert_array_equal(pixels(grey_tiff(grey, 1, 1)), np.broadcast_to(255 - expected, (3, 3, 3)))
+
+
+def test_negative_grey_of_a_tiff_is_refused():
+    np.testing.assert_array_equal(pixels(grey_tiff(np.full((2, 3), 7, np.int8), 1, 2)), 7)
+    for dtype in (np.int8, "<i2", "<i4"):
+        with pytest.raises(PictureError, match="grey from -5 to 7"):
+            pixels(grey_tiff(np.array([[-5, 7]], dtype), 1, 2))
+
+
 def test_sixteen_bit_colour_is_scaled():
     deep = NOISE.astype(np.uint16) * 257
     np.testing.assert_array_equal(pixels(png(31, 23, 16, 2, [row.astype(">u2").tobytes() for row in deep])), NOISE)

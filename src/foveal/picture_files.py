@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 from torch import Tensor
 
 _STRIP_PIXELS = 1 << 22  # pixels converted at a time, so that temporaries stay small beside a large picture
@@ -208,6 +208,7 @@ def _scale_transparency(image: Any) -> None:
 
 def _as_rgb(image: Image.Image, orientation: int) -> Tensor:
     """`(3, H, W)` uint8 of a loaded image, turned by its EXIF orientation."""
+    inverted = _is_inverted(image)  # known to the file's own image alone, not to what is cut or turned from it
     if orientation != 1:
         image = image.transpose(_TURNS[orientation])
     width, height = image.size
@@ -215,11 +216,29 @@ def _as_rgb(image: Image.Image, orientation: int) -> Tensor:
     rows = max(1, _STRIP_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        rgb[top:bottom] = _strip_as_rgb(image if rows >= height else image.crop((0, top, width, bottom)))
+        rgb[top:bottom] = _strip_as_rgb(
+            image if rows >= height else image.crop((0, top, width, bottom)), inverted=inverted
+        )
     return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
-def _strip_as_rgb(strip: Image.Image) -> np.ndarray:
+def _is_inverted(image: Any) -> bool:
+    """Whether 0 is white in the values that Pillow gives of a TIFF: it turns 8 bits round, but not 16.
+
+    Raises:
+        ValueError: for negative values of 8 bits, which Pillow gives as if they were bright.
+    """
+    if image.format != "TIFF":
+        return False
+    if image.mode == "L" and tuple(image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())) == (2,):
+        grey = np.asarray(image).view(np.int8)
+        if grey.min() < 0:
+            raise ValueError(f"grey from {grey.min()} to {grey.max()}, expected 0 to 255; scale it and pass the array")
+    inverted: bool = image.mode == "I;16" and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return inverted
+
+
+def _strip_as_rgb(strip: Image.Image, *, inverted: bool) -> np.ndarray:
     """`(h, w, 3)` uint8, or `(h, w, 1)` where that means the same."""
     if strip.mode == "F":
         raise ValueError("float pixels have no agreed white; scale them yourself and pass the array")
@@ -229,6 +248,8 @@ def _strip_as_rgb(strip: Image.Image) -> np.ndarray:
             raise ValueError(
                 f"grey from {grey.min()} to {grey.max()}, expected 0 to 65535; scale it and pass the array"
             )
+        if inverted:
+            grey = 65535 - grey
         return np.where(grey == strip.info.get("transparency", -1), np.uint8(255), to_8_bits(grey))
     if strip.has_transparency_data:
         return over_white(np.asarray(strip.convert("RGBA")))
