@@ -113,6 +113,9 @@ def test_a_convolution_on_tiles_equals_the_dense_one(kernel, stride, padding, di
         (3, 2, {"ceil_mode": True}),
         (3, 2, {"padding": 1, "ceil_mode": True}),
         ((3, 2), (2, 2), {"padding": (1, 0)}),
+        (4, 1, {"padding": 1}),
+        (5, 1, {"padding": 1}),
+        (5, 2, {"padding": 1}),
     ],
 )
 @pytest.mark.parametrize("kind", ["max", "average", "average without padding"])
@@ -129,6 +132,12 @@ def test_pools_with_dilation_or_a_divisor_of_their_own_equal_the_dense_ones():
     same_as_dense(FoveatedMaxPool2d(3, 2, padding=1, dilation=2), nn.MaxPool2d(3, 2, padding=1, dilation=2), 1e-12)
     override = {"padding": 1, "divisor_override": 5}
     same_as_dense(FoveatedAvgPool2d(3, 2, **override), nn.AvgPool2d(3, 2, **override), 1e-12)
+
+
+def test_in_half_precision_no_share_of_a_large_picture_is_lost():
+    layout = Layout.tiling(picture=(576, 576), size=64)
+    maps = (maps_of(layout, 64, 1) + 3).half()
+    torch.testing.assert_close(area_mean(maps, layout).double(), maps.double().mean((0, 2, 3))[None], rtol=1e-3, atol=0)
 
 
 def test_padding_never_wins_a_maximum():

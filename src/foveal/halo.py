@@ -268,14 +268,41 @@ class FoveatedAvgPool2d(nn.AvgPool2d):
         """(B * K, 1, n / stride, n / stride): the part of each average that counts."""
 
         def compute() -> Tensor:
-            n, (left, _, top, _), (below, beside) = x.shape[-1], rim, pair(self.padding)
+            n, padding = x.shape[-1], pair(self.padding)
             held = halo_pad(x.new_ones(len(layout) * layout.num_windows, 1, n, n), layout, rim)
             if self.count_include_pad:
-                held[:, :, : top + n + below, : left + n + beside] = 1
+                held = with_dense_padding(held, layout, n, padding, padding)
             return F.avg_pool2d(held, self.kernel_size, self.stride)
 
         key = ("counted", rim, x.shape[-1], x.device, x.dtype, self.kernel_size, self.stride, self.count_include_pad)
         return layout.remembered((*key, self.padding), compute).repeat(_batch_of(x, layout) // len(layout), 1, 1, 1)
+
+
+def with_dense_padding(
+    held: Tensor, layout: Layout, n: int, before: tuple[int, int], after: tuple[int, int], ends: Tensor | None = None
+) -> Tensor:
+    """Padded maps with ones where the dense network's own padding lies, around the whole map and not around a window.
+
+    Args:
+        held: (B * K, 1, n + ..., n + ...), with `before` as the rim at the left and top.
+        layout: of the windows.
+        n: cells along a window's side.
+        before: the padding in cells, (y, x); likewise `after`.
+        ends: (B, K, 2), where the dense map ends along y and x, in cells of each window's level; by default where the
+            last window does.
+    """
+    size = layout.cell_pixels(n)[..., None]
+    if ends is None:
+        span = (layout.size << layout.levels)[..., None]
+        ends = torch.where(layout.valid[..., None], layout.origins + span, 0).amax(1, keepdim=True) / size
+    first, last = (layout.origins / size).flatten(0, 1), ends.flatten(0, 1).double()  # (B * K, 2)
+    sides = []
+    for axis in (0, 1):
+        cells = torch.arange(held.shape[2 + axis], dtype=torch.float64, device=first.device) - before[axis]
+        place = first[:, axis, None] + cells
+        sides.append((place > -before[axis] - 0.5) & (place < last[:, axis, None] + after[axis] - 0.25))
+    padded = sides[0][:, None, :, None] & sides[1][:, None, None, :]
+    return torch.where(padded.to(held.device), torch.ones_like(held), held)
 
 
 def area_mean(x: Tensor, layout: Layout) -> Tensor:
@@ -293,9 +320,10 @@ def area_mean(x: Tensor, layout: Layout) -> Tensor:
         return x.mean((2, 3))
     areas = layout.areas(n).double()  # in half precision an area could be infinite
     share = areas / areas.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
-    weight = share.to(x.device, x.dtype).expand(batch, -1, -1, -1)
-    maps = x.view(batch, layout.num_windows, *x.shape[1:])
-    return torch.einsum("bkchw,bkhw->bc", maps, weight)
+    # A share of a large picture is out of the range of half precision.
+    maps = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    weight = share.to(maps).expand(batch, -1, -1, -1)
+    return torch.einsum("bkchw,bkhw->bc", maps.view(batch, layout.num_windows, *x.shape[1:]), weight).to(x.dtype)
 
 
 def _fills(layout: Layout) -> bool:

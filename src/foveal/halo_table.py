@@ -67,7 +67,7 @@ def halo_table(layout: Layout, n: int, padding: Padding, *, batch: int | None = 
         torch.cat(rows).unflatten(0, (pictures, windows)) for rows in zip(*parts, strict=True)
     )
 
-    batch = batch or pictures
+    batch = pictures if batch is None else batch
     sample = torch.arange(batch, device=device)[:, None, None]
     place = torch.arange(windows, device=device)[:, None]
     source = (sample * windows + (window - first))[..., None] * (n * n) + inside

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal import Glimpse, Layout, Retina, UnsupportedModule, foveate, unfoveate
+from foveal import Glimpse, Layout, Retina, UnsupportedModule, foveate, planned, unfoveate
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -46,12 +46,24 @@ class Lambda(nn.Module):
 def grn(x: Tensor) -> Tensor:
     """Global response normalization (Woo et al. 2023)."""
     response = x.norm(p=2, dim=(2, 3), keepdim=True)
-    return x * response / (response.mean(1, keepdim=True) + 1e-6)
+    return x * (response / (response.mean(1, keepdim=True) + 1e-6))
 
 
 def shuffled(x: Tensor) -> Tensor:
     rows, channels, height, width = x.shape
     return x.view(rows, 2, channels // 2, height, width).transpose(1, 2).reshape(rows, channels, height, width)
+
+
+def exchanged(x: Tensor) -> Tensor:
+    pooled = x.mean((2, 3)).unflatten(1, (2, 2))
+    pooled.transpose_(1, 2)
+    return x * pooled.flatten(1)[..., None, None]
+
+
+def written_to(x: Tensor) -> Tensor:
+    padded = F.pad(x, (1, 1, 1, 1), value=1.0)
+    padded.mul_(2)
+    return F.avg_pool2d(padded, 5, 1)
 
 
 STEPS: dict[str, nn.Module] = {
@@ -78,6 +90,11 @@ STEPS: dict[str, nn.Module] = {
     "zero pad": nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), conv(3, stride=2)),
     "reflect": conv(3, padding=1, padding_mode="reflect"),
     "replicate": conv(5, padding=2, padding_mode="replicate"),
+    "reflect, a kernel that reaches further": conv(4, padding=1, padding_mode="reflect"),
+    "replicate, a kernel that reaches further": nn.Sequential(nn.ReplicationPad2d(1), conv(5)),
+    "constant, a kernel that reaches further": nn.Sequential(nn.ConstantPad2d(1, -1.0), conv((3, 4), stride=1)),
+    "zeros for a max pool that reaches further": Lambda(lambda x: F.max_pool2d(F.pad(x - 9, (1, 1, 1, 1)), 4, 1)),
+    "replicate after an unpadded step": nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), conv(4, stride=2)),
     "constant pad for a max pool": Lambda(lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-1e9), 3, 2)),
     "function": Lambda(lambda x, c: F.conv2d(x.relu(), c.weight, padding=1) + x, conv(3, bias=False)),
     "group norm": nn.Sequential(conv(3, padding=1), nn.GroupNorm(2, 4)),
@@ -94,7 +111,19 @@ STEPS: dict[str, nn.Module] = {
         lambda x, c: x * c(x.mean((2, 3)).view(x.shape[0], 1, -1)).view(x.shape[0], -1, 1, 1).sigmoid(),
         nn.Conv1d(1, 1, 3, padding=1),
     ),
+    "squeeze by a kernel of the map's shape": Lambda(
+        lambda x, c: x * c(F.avg_pool2d(x, x.shape[2:])).sigmoid() + F.max_pool2d(x, x.size()[2:]), conv(1)
+    ),
+    "squeeze by a kernel of the map's shape, after an unpadded step": Lambda(
+        lambda x, c, d: c(x) * d(F.avg_pool2d(c(x), c(x).shape[2:])).sigmoid(), conv(3, stride=2), conv(1)
+    ),
     "channel shuffle": Lambda(shuffled),
+    "slopes by channel": nn.PReLU(4),
+    "gated linear unit": nn.Sequential(conv(1), Lambda(lambda x: torch.cat([F.glu(x, 1), F.glu(x, dim=-3)], 1))),
+    "exchanged in place": Lambda(exchanged),
+    "the whole picture's part, written to": Lambda(
+        lambda x: x + F.relu(F.interpolate(x.mean((2, 3), keepdim=True), size=x.shape[-2:]), inplace=True)
+    ),
     "split and join": Lambda(lambda x: torch.cat([part.relu() for part in x.chunk(2, 1)][::-1], 1)),
     "parts by index": Lambda(lambda x: torch.cat([x[:, 2:], x[:, :2] * 2], dim=1)),
     "attention over channels": Lambda(lambda x: x * torch.stack([x, -x], 1).softmax(1)[:, 0]),
@@ -112,7 +141,6 @@ STEPS: dict[str, nn.Module] = {
 HEADS: dict[str, nn.Module] = {
     "mean": Lambda(lambda x: x.mean((2, 3))),
     "flat mean": Lambda(lambda x: x.flatten(2).mean(2)),
-    "sum": Lambda(lambda x: x.sum(dim=(-2, -1))),
     "largest": Lambda(lambda x: x.amax((2, 3))),
     "adaptive largest": nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
     "adaptive mean": nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(4, 3)),
@@ -204,6 +232,28 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "places of the largest": (nn.MaxPool2d(2, return_indices=True), "return_indices"),
     "branches of unlike reach": (Lambda(lambda x, c, d: c(x) + d(x), conv(3), conv(3, padding=1)), "places"),
     "random rows": (Lambda(lambda x: x[torch.randperm(len(x))]), "index"),
+    "a step between a padding and a kernel that reaches further": (
+        Lambda(lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=1.0).mul(2), 5, 1)),
+        "pad right before it",
+    ),
+    "a padding written to before a kernel that reaches further": (
+        Lambda(written_to),
+        "pad right before it",
+    ),
+    "pooled by window, over maps": (Lambda(lambda x: x * F.avg_pool2d(x, x.size(2))), "adaptive_avg_pool2d"),
+    "maps by what is pooled by window": (Lambda(lambda x: F.max_pool2d(x, x.size(2)) - x), "adaptive_avg_pool2d"),
+    "pooled by window, expanded": (Lambda(lambda x: F.max_pool2d(x, x.size(2)).expand_as(x)), "adaptive_avg_pool2d"),
+    "pooled by window, flattened": (Lambda(lambda x: F.avg_pool2d(x, x.size(2)).flatten(1)), "adaptive_avg_pool2d"),
+    "pooled by window, squeezed": (Lambda(lambda x: F.avg_pool2d(x, x.size(2)).squeeze(-1)), "adaptive_avg_pool2d"),
+    "a kernel of another map's shape": (
+        Lambda(lambda x: F.avg_pool2d(x, F.max_pool2d(x, 2).shape[2:])),
+        "shape of a map",
+    ),
+    "slopes by place": (
+        Lambda(lambda x: F.prelu(x.permute(0, 2, 3, 1), torch.ones(64, device=x.device))),
+        "prelu",
+    ),
+    "gated over space": (nn.GLU(), "glu"),
     "by value": (Lambda(lambda x: x if x.sum((1, 2, 3)).max() > 0 else -x), "sum"),
 }
 
@@ -214,6 +264,89 @@ def test_what_cannot_be_treated_is_refused_by_path_and_type(step: str) -> None:
     network = nn.Sequential(conv(1), nn.Sequential(nn.ReLU(), module))
     with pytest.raises(UnsupportedModule, match=rf"^1\.1.*\({type(module).__name__}\).*{reason}"):
         foveate(network)
+
+
+@torch.inference_mode()
+def test_where_changes_are_not_counted_a_padding_that_was_written_to_is_found_by_its_cells() -> None:
+    network, x = STEPS["constant, a kernel that reaches further"], torch.rand(1, 4, 32, 32)
+    x[0, 0, 16, 16] = float("nan")
+    dense, found = network(x), foveate(network)(tiles(x, 16))
+    whole = torch.cat([torch.cat([found[:, 2 * row + at] for at in (0, 1)], -1) for row in (0, 1)], -2)
+    torch.testing.assert_close(whole[..., : dense.shape[2], : dense.shape[3]], dense, equal_nan=True)
+    with pytest.raises(UnsupportedModule, match="pad right before it"):
+        foveate(Lambda(written_to))(tiles(x, 16))
+
+
+SUMS = {
+    "sums": lambda x: x.sum((2, 3)) / (x.shape[2] * x.shape[3]),
+    "flat sums": lambda x: x.flatten(2).sum(-1) / x.flatten(2).shape[-1],
+}
+
+
+@pytest.mark.parametrize("step", SUMS)
+def test_sums_over_space_are_taken_of_one_window_alone(step: str) -> None:
+    network, x = nn.Sequential(conv(3, padding=1), Lambda(SUMS[step])), torch.rand(1, 4, 32, 32)
+    assert torch.equal(foveate(network)(one_window(x)), network(x))
+    planned_one = planned(foveate(network).eval(), one_window(x))
+    compiled = torch.compile(planned_one, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(one_window(x).pixels), network(x))
+    with pytest.raises(UnsupportedModule, match=r"1 \(Lambda\): sum\(\).*write x\.mean"):
+        foveate(network)(tiles(x, 16))
+
+
+HALVES: dict[str, nn.Module] = {
+    "group norm": nn.Sequential(nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(2)),
+    "instance norm": nn.Sequential(nn.InstanceNorm2d(4, affine=True), nn.AdaptiveAvgPool2d(1)),
+    "global response norm": nn.Sequential(Lambda(grn), nn.AdaptiveAvgPool2d(1)),
+    "norm": Lambda(lambda x: x.norm(dim=(2, 3)) / 64),
+    "norm in another dtype": Lambda(lambda x: x.norm(dim=(2, 3), dtype=torch.float32)),
+    "vector norm in another dtype": Lambda(lambda x: torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32)),
+    "mean": Lambda(lambda x: x.mean((2, 3))),
+    "mean in another dtype": Lambda(lambda x: x.flatten(2).mean(-1, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", HALVES)
+def test_in_half_precision_what_is_summed_up_stays_in_range(name: str, autocast: bool) -> None:
+    side = 576 if "mean" in name else 128  # of which shares are out of half's range, but a norm would be, too
+    x = (torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0)) * 200 + 300).half()
+    network = copy.deepcopy(HALVES[name])
+    with torch.no_grad():
+        wanted = network(x.float())
+        with torch.autocast("cpu", torch.float16, enabled=autocast):
+            dense, found = network.half()(x), foveate(network)(tiles(x, 64))
+    assert found.dtype == dense.dtype
+    torch.testing.assert_close(found.float(), wanted.float(), rtol=4e-3, atol=4e-3)
+
+
+def test_an_empty_batch_gives_an_empty_result() -> None:
+    network = nn.Sequential(
+        conv(3, padding=1), nn.BatchNorm2d(4), nn.MaxPool2d(3, 2, 1), nn.GroupNorm(2, 4), conv(5, padding=2, stride=2)
+    )
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    look = Retina(16, levels=3)(torch.rand(1, 4, 64, 64))
+    empty = Glimpse(look.pixels[:0], look.layout)
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            assert foveate(network.eval())(empty).shape == (0, 3, 4, 4, 4)
+            assert foveate(nn.Sequential(network, head).eval())(empty).shape == (0, 3)
+
+
+def test_wrong_arguments_are_told_in_words() -> None:
+    for wrong in (None, "timm:resnet18"):
+        with pytest.raises(ValueError, match="expected a network"):
+            foveate(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="halo is 'x'"):
+        foveate(conv(1), halo="x")  # type: ignore[arg-type]
+    for dtype in ("bfloat16", torch.int8):
+        with pytest.raises(ValueError, match=r"periphery_dtype is .*bfloat16"):
+            foveate(conv(1), periphery_dtype=dtype)  # type: ignore[arg-type]
+    torchvision = pytest.importorskip("torchvision")
+    transformer = torchvision.models.VisionTransformer(32, 16, 1, 2, 32, 64)
+    for made in (foveate(conv(1)), foveate(transformer)):
+        with pytest.raises(ValueError, match=r"a tensor of shape \(1, 4, 16, 16\); expected a Glimpse"):
+            made(torch.rand(1, 4, 16, 16))
 
 
 def test_a_window_that_the_stride_does_not_divide_is_told_at_the_call() -> None:

@@ -144,3 +144,65 @@ def test_the_given_network_stays_untouched() -> None:
     for name, value in made.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(value.grad is None for value in made.parameters())
+
+
+class Step(nn.Module):
+    """A convolution, and a step after it."""
+
+    def __init__(self, call: object, *modules: nn.Module) -> None:
+        super().__init__()
+        self.first, self.call, self.inner = nn.Conv2d(3, 8, 3, padding=1), call, nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self.first(x), *self.inner)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("options", [{"periphery_dtype": torch.float64}, {"periphery_channels": 0.5}])
+def test_what_belongs_to_places_is_refused(options: dict[str, object]) -> None:
+    look = Retina(16, levels=2)(torch.rand(1, 3, 32, 32))
+    for table in (lambda x: torch.ones(1, 8, *x.shape[2:]), lambda x: torch.linspace(0, 1, x.shape[-1])):
+        made = Step(lambda x, table=table: x + table(x).to(x.device))
+        with pytest.raises(UnsupportedModule, match="differs from place to place"):
+            foveate(made, **options)(look)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedModule, match="adaptive_avg_pool2d"):
+        foveate(Step(lambda x: x * F.avg_pool2d(x, x.size(2))), **options)  # type: ignore[arg-type]
+
+
+ALONE: dict[str, nn.Module] = {
+    "average pool, ceil": Step(lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True)),
+    "max pool, ceil": Step(lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True)),
+    "same, even kernel": Step(lambda x, c: c(x), nn.Conv2d(8, 4, 2, padding="same")),
+    "same, wide": Step(lambda x, c: c(x), nn.Conv2d(8, 4, (3, 4), padding="same", dilation=2)),
+    "slopes by channel": Step(lambda x, c: c(x), nn.PReLU(8)),
+    "squeeze by a kernel of the map's shape": Step(lambda x: x * F.avg_pool2d(x, x.shape[2:])),
+}
+
+
+@pytest.mark.parametrize("halo", [True, False])
+@pytest.mark.parametrize("name", ALONE)
+def test_in_full_width_every_step_is_the_plain_network_s(name: str, halo: bool) -> None:
+    made, look = copy.deepcopy(ALONE[name]).double(), Retina(16, levels=3)(torch.rand(2, 3, 60, 64).double())
+    for value in made.parameters():
+        nn.init.normal_(value)
+    wanted = foveate(made, halo=halo)(look)
+    torch.testing.assert_close(foveate(made, halo=halo, periphery_dtype=torch.float64)(look), wanted)
+
+
+def test_slopes_are_cut_to_the_channels_that_the_periphery_holds() -> None:
+    made = Step(lambda x, c: c(x), nn.PReLU(8))
+    nn.init.uniform_(made.inner[0].weight)
+    look = Retina(16, levels=2)(torch.rand(1, 3, 32, 32))
+    maps, wanted = foveate(made, periphery_channels=0.5)(look), foveate(made)(look)
+    torch.testing.assert_close(maps[:, 1, :4], wanted[:, 1, :4])
+    with pytest.raises(UnsupportedModule, match=r"glu\(\) is not known with a periphery"):
+        foveate(Step(lambda x: F.glu(x, 1)), periphery_channels=0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_padded_max_pool_takes_parts_of_unlike_dtypes(dtype: torch.dtype) -> None:
+    made = Step(lambda x: F.max_pool2d(x, 3, 2, 1)).half()
+    look = Retina(16, levels=2)(torch.rand(1, 3, 32, 32))
+    look = Glimpse(look.pixels.half() - 2, look.layout)
+    maps = foveate(made, periphery_dtype=dtype)(look)
+    assert maps.dtype == torch.float16
+    torch.testing.assert_close(maps, foveate(made)(look), rtol=0.03, atol=0.03)

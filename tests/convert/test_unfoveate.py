@@ -89,3 +89,10 @@ def test_maps_of_other_windows_are_refused(shape: tuple[int, ...]) -> None:
 def test_impossible_sizes_are_refused(size: object) -> None:
     with pytest.raises(ValueError, match=r"expected a height and a width|height is|width is"):
         unfoveate(torch.zeros(1, 4, 2, 4, 4), FOVEAL, size)  # type: ignore[arg-type]
+
+
+def test_other_than_a_layout_and_maps_without_cells_are_refused() -> None:
+    with pytest.raises(ValueError, match="layout is None"):
+        unfoveate(numbered(FOVEAL, 4), None, 4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"expected \(B, 4, C, n, n\)"):
+        unfoveate(numbered(FOVEAL, 4)[..., :0, :0], FOVEAL, 4)

@@ -10,7 +10,7 @@ from torch import Tensor
 from foveal.blocks.channel_gating import once_each
 from foveal.blocks.coordinate_attention import weighed_by_lines
 from foveal.blocks.eccentricity_map import layout_eccentricity, place_of, squared_eccentricity
-from foveal.convert.pooling import dense_cells, fills, shares
+from foveal.convert.pooling import dense_cells, fills, is_planned_whole, shares
 from foveal.convert.window_maps import (
     Refused,
     WindowMaps,
@@ -63,7 +63,7 @@ def _weighed_by_lines(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if not x._kind.space:
         return once_a_picture(func, x, block)
     _refuse_unready("means of rows and columns", x)
-    if fills(x._look.layout) or _is_planned_whole(x._look.layout):
+    if fills(x._look.layout) or is_planned_whole(x._look.layout):
         return wrap(plainly(func, bare(x), block), x._look, x._kind)
     with torch._C.DisableTorchFunctionSubclass():
         maps = bare(x).unflatten(0, (-1, x._look.layout.num_windows))
@@ -75,11 +75,6 @@ def _weighed_by_lines(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
             spread = torch.einsum("bcp,bkip->bkci", gate, _line_parts(x, axis).to(gate).expand(len(gate), -1, -1, -1))
             maps = maps * (spread[..., None] if axis == 0 else spread[..., None, :])
         return wrap(maps.flatten(0, 1), x._look, x._kind)
-
-
-def _is_planned_whole(layout: Layout) -> bool:
-    """Whether a graph is traced for a layout that is known to be of pictures in one window each."""
-    return torch.compiler.is_compiling() and layout.remembered("fills", lambda: False)
 
 
 def _line_means(x: WindowMaps, maps: Tensor, axis: int) -> Tensor:

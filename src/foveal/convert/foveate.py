@@ -80,6 +80,7 @@ class Foveated(nn.Module):
 
         Raises:
             UnsupportedModule: at the first step that cannot be treated across windows.
+            ValueError: for anything but a glimpse.
         """
         return self._through(self.network, glimpse, *args, **kwargs)
 
@@ -119,6 +120,7 @@ class Foveated(nn.Module):
         return wrap(pixels, look, Kind((2, 3)))
 
     def _through(self, step: Any, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
+        _refuse_unseen(glimpse)
         try:
             result = step(self._maps(glimpse.pixels.flatten(0, 1), glimpse.layout), *args, **kwargs)
         except Refused as error:
@@ -133,6 +135,7 @@ class FoveatedTransformer(Foveated):
 
     def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
         """What the network returns for a picture, from a glimpse of it: (B, ...), or a list of maps (B, K, C, n, n)."""
+        _refuse_unseen(glimpse)
         _refuse_arguments(args, kwargs)
         if is_timm_features(self.network):
             return timm_maps(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout)
@@ -141,6 +144,7 @@ class FoveatedTransformer(Foveated):
 
     def forward_features(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
         """(B, P + N, D): the prefix tokens, once a picture, then those of `glimpse.layout.tokens(S / patch)`."""
+        _refuse_unseen(glimpse)
         _refuse_arguments(args, kwargs)
         return self._tokens(glimpse).values
 
@@ -154,6 +158,7 @@ class FoveatedTransformer(Foveated):
         """
         if not is_timm_transformer(self.network):
             raise UnsupportedModule(f"the network itself ({type(self.network).__name__}): has no forward_intermediates")
+        _refuse_unseen(glimpse)
         norm, alone = kwargs.pop("norm", False), kwargs.pop("intermediates_only", False)
         _refuse_arguments((), kwargs)
         pixels, layout = glimpse.pixels.flatten(0, 1), glimpse.layout
@@ -181,7 +186,9 @@ def foveate(
     """Gives a network a fovea: the same weights, run on the windows of a glimpse instead of a whole picture.
 
     The given model stays untouched. Every step over space is treated across windows, those that the network calls as
-    functions too; a step that cannot be is refused by name.
+    functions too; a step that cannot be is refused by name. Within a network `x.shape` is that of one window: what is
+    divided by its cells must not be the whole picture's, so sums over space are refused but for a single window that
+    holds the picture, and norms over space are the whole picture's.
 
     Args:
         model: a convolutional network, of timm, torchvision or your own; or a vision transformer of timm or
@@ -198,13 +205,20 @@ def foveate(
 
     Raises:
         UnsupportedModule: if a step cannot be treated across windows.
-        ValueError: for an unknown `pool`, or a fraction out of range.
+        ValueError: if the model is no network; for an unknown `pool`, a `halo` that is not True or False, a fraction
+            out of range, or a dtype that is none of floats.
 
     Example:
         >>> network = foveate(torchvision.models.resnet18())
         >>> network(Retina(size=64, levels=3)(torch.rand(3, 256, 256))).shape
         torch.Size([1, 1000])
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model is {_told(model)}; expected a network, an nn.Module")
+    if not isinstance(halo, bool):
+        raise ValueError(f"halo is {halo!r}; expected True or False")
+    if periphery_dtype is not None and periphery_dtype not in _FLOATS:
+        raise ValueError(f"periphery_dtype is {periphery_dtype!r}; expected one of {', '.join(map(str, _FLOATS))}")
     if pool not in ("area", "cell"):
         raise ValueError(f"pool is {pool!r}; expected 'area' or 'cell'")
     if isinstance(model, Foveated):
@@ -228,6 +242,21 @@ def foveate(
     if not attends:
         _refuse_unsupported(network)
     return network
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _told(value: Any) -> str:
+    """How a wrong argument is called in messages."""
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+
+
+def _refuse_unseen(glimpse: Any) -> None:
+    if not isinstance(glimpse, Glimpse):
+        raise ValueError(
+            f"a foveated network was given {_told(glimpse)}; expected a Glimpse, such as Retina(size)(picture) gives"
+        )
 
 
 def _drop_pictures(module: Any, x: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from foveal.blocks.kept_norm import batch_norm_kept
 from foveal.blocks.slim import narrow_channels, split_filtered, split_halo
 from foveal.convert.extent import Step
 from foveal.convert.norms import kept_cells
-from foveal.convert.pointwise import POINTWISE
-from foveal.convert.sliding import CONV_DEFAULTS, THREE, counted, sliding_step
+from foveal.convert.pointwise import POINTWISE, prelu_parts, refuse_places, refuse_unlike_sides
+from foveal.convert.sliding import CONV_DEFAULTS, THREE, counted, sliding_step, whole_pool
 from foveal.convert.window_maps import (
     NO_RIM,
     RULES,
@@ -169,6 +169,9 @@ def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise Refused(f"{name_of(func)} of maps of which the periphery holds unlike channels")
     if any(not isinstance(other, SplitMaps) and other._kind.space for other in maps):
         raise Refused(f"{name_of(func)} of maps with and without a periphery of their own")
+    for other in splits[1:]:
+        refuse_unlike_sides(func, x, other)
+    refuse_places(func, [*args, *kwargs.values()], x._kind, 4, len(x))
     face = [_face(value) for value in args], {name: _face(value) for name, value in kwargs.items()}
     rest = [_rest(value, x) for value in args], {name: _rest(value, x) for name, value in kwargs.items()}
     return _like(x, plainly(func, *face[0], **face[1]), plainly(func, *rest[0], **rest[1]))
@@ -185,12 +188,17 @@ def _rest(value: Any, x: SplitMaps) -> Any:
         rows = value._look.by_picture(bare(value)).index_select(0, x._periphery.picture_of)
         return _take(rows, 1, x._held).to(x._periphery.dtype) if rows.shape[1] != 1 else rows.to(x._periphery.dtype)
     if isinstance(value, Tensor) and value.ndim:
-        if value.ndim > 3 and value.shape[0] != 1:
-            raise Refused(f"a tensor of shape {tuple(value.shape)}, which differs from row to row")
         wide = value.ndim > 2 and value.shape[-3] == x.shape[1] != 1
         value = _take(value, value.ndim - 3, x._held) if wide else value
         return value.to(x._periphery.dtype) if value.is_floating_point() else value
     return value
+
+
+@_rule(torch.prelu)
+def _prelu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, weight = prelu_parts(func, args, kwargs)
+    narrow = weight if weight.numel() == 1 else _take(weight, 0, x._held)
+    return _like(x, torch.prelu(bare(x), weight), torch.prelu(x._rest, narrow.to(x._periphery.dtype)))
 
 
 @_rule(F.conv2d, torch.conv2d)
@@ -207,8 +215,8 @@ def _conv2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         found = split_filtered(bare(x), x._rest, x._look.layout, weight, bias, held[0][1])
         if found is not None:
             return _wrap(*found, x._look, x._kind, held, x._periphery)
-    face, rest, padding = _padded(func, x, step, 0.0)
-    stride, dilation = given["stride"], given["dilation"]
+    face, rest, own = _padded(func, x, step, 0.0)
+    stride, padding, dilation = given["stride"], given["padding"] if own else 0, given["dilation"]
     fast = step == THREE and not padding and leading
     n, outputs = x.shape[-1], held[0][1]
 
@@ -249,21 +257,21 @@ def _narrowed(weight: Tensor, groups: int, x: SplitMaps) -> tuple[Tensor, Ranges
     return _take(weight, 0, held), held, kept
 
 
-def _padded(func: Any, x: SplitMaps, step: Step, value: float) -> tuple[Tensor, Tensor, Any]:
-    """Both parts, ready for a kernel without padding; and the padding that is still to be done."""
+def _padded(func: Any, x: SplitMaps, step: Step, value: float) -> tuple[Tensor, Tensor, bool]:
+    """Both parts, ready for a kernel without padding; and whether the function's own is still to be done."""
     n = x.shape[-1]
     if not step.keeps():
         raise Refused(f"{name_of(func)} without padding, which cuts the dense map, with a periphery of its own")
     if any(n % stride for stride in step.stride):
         raise Refused(f"{name_of(func)}: a stride of {step.stride} does not divide a map of {n} x {n} cells")
     if not x._look.halo:
-        return bare(x), x._rest, step.before
+        return bare(x), x._rest, True
     rim = step.rim()
     if not any(rim):
-        return bare(x), x._rest, 0
+        return bare(x), x._rest, False
     channels = x.shape[1]
     face, rest = split_halo(bare(x), x._rest, x._look.layout, rim, lambda rows: _spread(rows, x._held, channels), value)
-    return face, rest, 0
+    return face, rest, False
 
 
 @_rule(*named("max_pool2d", F, torch), F.max_pool2d_with_indices)
@@ -272,10 +280,14 @@ def _max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     x, kernel, dilation = given["input"], given["kernel_size"], given.get("dilation", 1)
     if given.get("return_indices"):
         raise Refused("max_pool2d() with return_indices=True: the largest may lie in another window")
+    if isinstance(kernel, torch.Size):
+        return whole_pool(func, F.adaptive_max_pool2d, args, kwargs)
     stride = given.get("stride") or kernel
     step = sliding_step(kernel, stride, given.get("padding", 0), dilation, bool(given.get("ceil_mode", False)))
-    face, rest, padding = _padded(func, x, step, torch.finfo(x._periphery.dtype).min)
-    ceil = step.ceil and bool(padding)
+    # Of what none covers, which never wins: a number that both parts can hold.
+    least = max(torch.finfo(part.dtype).min for part in (bare(x), x._rest))
+    face, rest, own = _padded(func, x, step, least)
+    padding, ceil = step.before if own else 0, step.ceil and own
     face, rest = (F.max_pool2d(part, kernel, stride, padding, dilation, ceil) for part in (face, rest))
     return _like(x, face, rest)
 
@@ -285,11 +297,14 @@ def _avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     names = "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
     given = parameters(names, args, kwargs)
     x, kernel, counts = given["input"], given["kernel_size"], bool(given.get("count_include_pad", True))
+    if isinstance(kernel, torch.Size):
+        return whole_pool(func, F.adaptive_avg_pool2d, args, kwargs)
     stride, divisor, ceil = given.get("stride") or kernel, given.get("divisor_override"), bool(given.get("ceil_mode"))
     step = sliding_step(kernel, stride, given.get("padding", 0), 1, ceil)
-    face, rest, padding = _padded(func, x, step, 0.0)
+    face, rest, own = _padded(func, x, step, 0.0)
+    padding, ceil = step.before if own else 0, ceil and own
     include = counts if not x._look.halo else True
-    face, rest = (F.avg_pool2d(part, kernel, stride, padding, False, include, divisor) for part in (face, rest))
+    face, rest = (F.avg_pool2d(part, kernel, stride, padding, ceil, include, divisor) for part in (face, rest))
     if x._look.halo and divisor is None:
         part = counted(x._periphery.whole, x._kind, x.shape[-1], step, counts, rows=len(x) + len(x._rest))
         if part is not None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from foveal.blocks.kept_norm import batch_norm_kept
 from foveal.convert.extent import beyond
 from foveal.convert.pooling import fills, weights
+from foveal.convert.precision import given_back, summed, without_autocast
 from foveal.convert.window_maps import (
     Kind,
     Look,
@@ -127,14 +128,16 @@ def _over_windows(
     maps: Tensor, x: WindowMaps, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """Group norm (Wu and He 2018) by the moments of the whole picture: each cell weighs what it stands for."""
-    share = weights(x).to(maps.dtype)  # (B, K, n, n), adds up to 1
+    full = summed(maps, name="a norm")
+    share = weights(x).to(full.dtype)  # (B, K, n, n), adds up to 1
     batch, windows = share.shape[:2]
-    parts = maps.view(batch, windows, groups, -1, *maps.shape[2:])
+    parts = full.view(batch, windows, groups, maps.shape[1] // groups, *maps.shape[2:])
     channels = parts.shape[3]
-    mean = torch.einsum("bkgchw,bkhw->bg", parts, share) / channels
-    apart = parts - mean[:, None, :, None, None, None]
-    spread = torch.einsum("bkgchw,bkhw->bg", apart.square(), share) / channels
+    with without_autocast(full):
+        mean = torch.einsum("bkgchw,bkhw->bg", parts, share) / channels
+        apart = parts - mean[:, None, :, None, None, None]
+        spread = torch.einsum("bkgchw,bkhw->bg", apart.square(), share) / channels
     result = (apart * (spread + eps).rsqrt()[:, None, :, None, None, None]).view(maps.shape)
     if weight is not None:
         result = result * weight[:, None, None]
-    return result if bias is None else result + bias[:, None, None]
+    return (result if bias is None else result + bias[:, None, None]).to(given_back(maps))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from foveal.convert.extent import same_reach
 from foveal.convert.window_maps import (
     POOLED,
+    WHOLE_POOL,
     Kind,
     Refused,
     WindowMaps,
@@ -20,6 +21,7 @@ from foveal.convert.window_maps import (
     name_of,
     named,
     once_a_picture,
+    parameters,
     plainly,
     repeat,
     rule,
@@ -84,7 +86,7 @@ def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return wrap(plainly(func, *args), args[0]._look, args[0]._kind)
     maps = maps_in([*args, *kwargs.values()])
     look, kind, ndim = maps[0]._look, *_shared(func, maps)
-    _refuse_places(func, [*args, *kwargs.values()], kind, ndim, maps[0].shape[0])
+    refuse_places(func, [*args, *kwargs.values()], kind, ndim, maps[0].shape[0])
     return wrap(plainly(func, *args, **kwargs), look, kind)
 
 
@@ -93,7 +95,7 @@ def _alike(x: Any, y: Any) -> bool:
     if not (isinstance(x, WindowMaps) and isinstance(y, WindowMaps)):
         return False
     with torch._C.DisableTorchFunctionSubclass():
-        return x._look is y._look and x._kind == y._kind and x.ndim == y.ndim
+        return x._look is y._look and x._kind == y._kind and x.shape == y.shape
 
 
 def _shared(func: Any, maps: list[WindowMaps]) -> tuple[Kind, int]:
@@ -107,14 +109,24 @@ def _shared(func: Any, maps: list[WindowMaps]) -> tuple[Kind, int]:
         mine = Kind(tuple(dim + ndim - x.ndim for dim in space), rim, cut)
         if not kind.space:
             kind, first = mine, x
-        elif kind != mine:
+            continue
+        if kind != mine:
             n = side_of(first)
             if kind[:2] != mine[:2] or not same_reach(x._look, kind.cut, cut, n):
                 raise Refused(f"{name_of(func)} of maps whose cells lie at different places: {kind} and {mine}")
+        refuse_unlike_sides(func, first, x)
     return kind, ndim
 
 
-def _refuse_places(func: Any, values: list[Any], kind: Kind, ndim: int, rows: int) -> None:
+def refuse_unlike_sides(func: Any, one: WindowMaps, other: WindowMaps) -> None:
+    """Maps of one cell a window would be broadcast over each window, not over the picture."""
+    if side_of(one) != side_of(other) and one._look.layout.num_windows > 1:
+        raise Refused(
+            f"{name_of(func)} of maps of {side_of(one)} and {side_of(other)} cells along a window's side; {WHOLE_POOL}"
+        )
+
+
+def refuse_places(func: Any, values: list[Any], kind: Kind, ndim: int, rows: int) -> None:
     """An ordinary tensor must be the same for all windows and places; a pooled one the same for all places."""
     for x in values:
         if not isinstance(x, Tensor) or not x.ndim:
@@ -131,3 +143,29 @@ def _refuse_places(func: Any, values: list[Any], kind: Kind, ndim: int, rows: in
                 f"{name_of(func)} with a tensor of shape {tuple(x.shape)}, which differs from place to place or from "
                 f"row to row; of maps of windows only what is the same for all of them can be taken"
             )
+
+
+@rule(torch.prelu)
+def _prelu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, weight = prelu_parts(func, args, kwargs)
+    return wrap(plainly(func, x, weight), x._look, x._kind)
+
+
+def prelu_parts(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Tensor]:
+    """Maps, and the slopes of their channels."""
+    given = parameters("input weight", args, kwargs)
+    x, weight = given["input"], given["weight"]
+    if not isinstance(x, WindowMaps) or isinstance(weight, WindowMaps):
+        raise Refused(f"{name_of(func)} with slopes made from maps of windows")
+    if weight.numel() > 1 and 1 in x._kind.space:
+        raise Refused(f"{name_of(func)} with slopes for dimension 1, which is space")
+    return x, weight
+
+
+@rule(F.glu, torch._C._nn.glu)
+def _glu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = parameters("input dim", args, kwargs)
+    x, dim = given["input"], given.get("dim", -1)
+    if dim % x.ndim in (0, *x._kind.space):
+        raise Refused(f"{name_of(func)} over windows or space")
+    return wrap(plainly(func, *args, **kwargs), x._look, x._kind)

@@ -1,7 +1,8 @@
-"""Steps that take a whole picture together: means, sums, largest values, norms over space, adaptive pools.
+"""Steps that take a whole picture together: means, largest values, norms over space, adaptive pools.
 
 A cell weighs what it alone stands for of the picture; covered cells, cells beside the picture and cells that the dense
-map would not have weigh nothing.
+map would not have weigh nothing. Sums are refused: networks divide them by the cells that `x.shape` counts, which are
+those of a window.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.convert.extent import beyond, reaches
+from foveal.convert.precision import given_back, summed, without_autocast
 from foveal.convert.window_maps import (
     POOLED,
     Refused,
+    Unfit,
     WindowMaps,
     bare,
     name_of,
@@ -40,6 +43,11 @@ def fills(layout: Layout) -> bool:
     return layout.remembered(
         "fills", lambda: bool((layout.origins == 0).all() and (layout.pictures[:, None] == covered).all())
     )
+
+
+def is_planned_whole(layout: Layout) -> bool:
+    """Whether a graph is traced for a layout that is known to be of pictures in one window each."""
+    return torch.compiler.is_compiling() and layout.num_windows == 1 and layout.remembered("fills", lambda: False)
 
 
 def weights(x: WindowMaps) -> Tensor:
@@ -105,26 +113,31 @@ def _reduce(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise Refused(f"{name}() over space of maps that are padded")
     if name not in _WHOLE:
         raise Refused(f"{name}() over space has no meaning across windows that is known here")
-    if fills(x._look.layout):
+    if fills(x._look.layout) or (name == "sum" and is_planned_whole(x._look.layout)):
         return wrap(plainly(func, *args, **kwargs), x._look, POOLED)
-    order = given.get("p", given.get("ord", 2))
-    result = _WHOLE[name](x, order) if name in ("norm", "vector_norm") else _WHOLE[name](x)
+    result = _WHOLE[name](x, given)
     if given.get("keepdim", False):
         for at in sorted(space):
             result = result.unsqueeze(at)
     return repeat(result, x._look)
 
 
-def _mean(x: WindowMaps) -> Tensor:
+def _mean(x: WindowMaps, given: dict[str, Any]) -> Tensor:
     """(B, ...) without the dimensions over space."""
-    share, maps, space = weights(x), bare(x), x._kind.space
-    share = share.to(maps.dtype)
+    dtype = given.get("dtype")
+    return _weighed(x, summed(bare(x), dtype, name="mean()")).to(dtype or x.dtype)
+
+
+def _weighed(x: WindowMaps, maps: Tensor) -> Tensor:
+    """The mean over space of maps of the same cells, in their own dtype."""
+    share, space = weights(x).to(maps.dtype), x._kind.space
     if space == (2, 3):
-        return torch.einsum("bkchw,bkhw->bc", maps.unflatten(0, share.shape[:2]), share)
-    return _weighed(maps, share, space)
+        with without_autocast(maps):
+            return torch.einsum("bkchw,bkhw->bc", maps.unflatten(0, share.shape[:2]), share)
+    return _spread(maps, share, space)
 
 
-def _weighed(maps: Tensor, share: Tensor, space: tuple[int, ...]) -> Tensor:
+def _spread(maps: Tensor, share: Tensor, space: tuple[int, ...]) -> Tensor:
     shape = [1] * (maps.ndim + 1)
     shape[0], shape[1] = share.shape[:2]
     for at in space:
@@ -133,16 +146,25 @@ def _weighed(maps: Tensor, share: Tensor, space: tuple[int, ...]) -> Tensor:
     return spread.sum((1, *(at + 1 for at in space)))
 
 
-def _sum(x: WindowMaps) -> Tensor:
-    mean = _mean(x)
-    return mean * finest_cells(x).to(mean.dtype).view(-1, *[1] * (mean.ndim - 1))
+def _sum(x: WindowMaps, given: dict[str, Any]) -> Tensor:
+    # Unfit: one window that holds the whole picture sums up as the dense network does.
+    raise Unfit(
+        "sum() over space: its cells would be the whole picture's, but those of x.shape, by which sums are mostly "
+        "divided, are one window's; write x.mean((2, 3)), or of a sum by weights (x * w).mean((2, 3)) / w.mean((2, 3))"
+    )
 
 
-def _norm(x: WindowMaps, order: Any) -> Tensor:
+def _norm(x: WindowMaps, given: dict[str, Any]) -> Tensor:
+    order, dtype = given.get("p", given.get("ord", 2)), given.get("dtype")
     if order not in (2, 2.0, "fro", None):
         raise Refused(f"norm() of order {order!r} over space; of the orders only 2 is known across windows")
-    squares = wrap(bare(x).square(), x._look, x._kind)
-    return _sum(squares).sqrt()
+    mean = _weighed(x, summed(bare(x), dtype, name="norm()").square())
+    total = mean * finest_cells(x).to(mean.dtype).view(-1, *[1] * (mean.ndim - 1))
+    return total.sqrt().to(dtype or given_back(bare(x)))
+
+
+def _amax(x: WindowMaps, given: dict[str, Any]) -> Tensor:
+    return _largest(x)
 
 
 def _largest(x: WindowMaps) -> Tensor:
@@ -156,15 +178,15 @@ def _largest(x: WindowMaps) -> Tensor:
     return seen.amax((1, *(at + 1 for at in space)))
 
 
-def _least(x: WindowMaps) -> Tensor:
+def _amin(x: WindowMaps, given: dict[str, Any]) -> Tensor:
     return -_largest(wrap(-bare(x), x._look, x._kind))
 
 
 _WHOLE: dict[str, Any] = {
     "mean": _mean,
     "sum": _sum,
-    "amax": _largest,
-    "amin": _least,
+    "amax": _amax,
+    "amin": _amin,
     "norm": _norm,
     "vector_norm": _norm,
 }
@@ -178,10 +200,12 @@ def _adaptive_avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     if fills(x._look.layout):
         return wrap(plainly(F.adaptive_avg_pool2d, bare(x), size), x._look, POOLED)
     if size == (1, 1):
-        return repeat(_mean(x)[..., None, None], x._look)
-    share = _bins(x, size).to(x.device, x.dtype).expand(x.shape[0] // x._look.layout.num_windows, *[-1] * 5)
-    maps = bare(x).unflatten(0, share.shape[:2])
-    return repeat(torch.einsum("bkchw,bkhwyx->bcyx", maps, share), x._look)
+        return repeat(_mean(x, {})[..., None, None], x._look)
+    maps = summed(bare(x), name=name_of(func))
+    share = _bins(x, size).to(maps).expand(x.shape[0] // x._look.layout.num_windows, *[-1] * 5)
+    with without_autocast(maps):
+        pooled = torch.einsum("bkchw,bkhwyx->bcyx", maps.unflatten(0, share.shape[:2]), share)
+    return repeat(pooled.to(x.dtype), x._look)
 
 
 @rule(*named("adaptive_max_pool2d", F, torch), F.adaptive_max_pool2d_with_indices)

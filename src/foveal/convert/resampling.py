@@ -39,7 +39,9 @@ def _interpolate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         if one:
             return wrap(plainly(func, *args, **kwargs), x._look, Kind((2, 3)))
         if pooled:
-            return wrap(bare(x).expand(-1, -1, *size), x._look, Kind((2, 3)))
+            # Memory of its own, which may be written to.
+            spread = bare(x).expand(-1, -1, *size).contiguous(memory_format=torch.channels_last)
+            return wrap(spread, x._look, Kind((2, 3)))
         factor, given["size"] = _times(x, size), None
     if x._kind == POOLED:
         raise Refused("interpolate() of what has been pooled already")

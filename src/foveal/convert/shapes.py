@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from foveal.convert.extent import same_reach
 from foveal.convert.window_maps import (
+    WHOLE_POOL,
     Refused,
     WindowMaps,
     bare,
@@ -52,7 +53,12 @@ def _found(func: Any, x: WindowMaps, shape: Sequence[int]) -> tuple[int, ...]:
             before = math.prod(old[1:first]) == math.prod(shape[1:place])
             if before and shape[0] == old[0] and tuple(shape[place : place + len(sides)]) == sides:
                 return tuple(range(place, place + len(sides)))
-    raise Refused(f"{name_of(func)} from {old} to {tuple(shape)} mixes windows, or cells with channels")
+    raise Refused(f"{name_of(func)} from {old} to {tuple(shape)} mixes windows, or cells with channels{_hint(middle)}")
+
+
+def _hint(sides: Sequence[int]) -> str:
+    """More words where one cell a window is left, which was mostly meant as a pool of the whole picture."""
+    return f"; {WHOLE_POOL}" if set(sides) == {1} else ""
 
 
 def _unfolded(sides: tuple[int, ...]) -> tuple[int, ...]:
@@ -66,7 +72,6 @@ def _unfolded(sides: tuple[int, ...]) -> tuple[int, ...]:
 )
 def _permute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x = args[0]
-    result = plainly(func, bare(x), *args[1:], **kwargs)
     # The same on an empty tensor whose sides are told apart by their lengths.
     places = plainly(func, torch.empty(*range(x.ndim), device="meta"), *args[1:], **kwargs).shape
     if places[0] != 0:
@@ -74,7 +79,12 @@ def _permute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     space = tuple(places.index(dim) for dim in x._kind.space)
     if space != tuple(sorted(space)):
         raise Refused(f"{name_of(func)} exchanges rows and columns")
-    return wrap(result, x._look, x._kind._replace(space=space))
+    kind = x._kind._replace(space=space)
+    if func is Tensor.transpose_:
+        plainly(func, x, *args[1:], **kwargs)
+        x._kind = kind
+        return x
+    return wrap(plainly(func, bare(x), *args[1:], **kwargs), x._look, kind)
 
 
 @rule(*named("unsqueeze squeeze", torch, Tensor))
@@ -91,7 +101,8 @@ def _squeeze(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         gone = [dim] if isinstance(dim, int) else list(range(x.ndim) if dim is None else dim)
         gone = [at % x.ndim for at in gone if x.shape[at] == 1]
         if {0, *x._kind.space} & set(gone):
-            raise Refused(f"{name_of(func)} of a dimension over windows or space")
+            hint = _hint([x.shape[at] for at in x._kind.space])
+            raise Refused(f"{name_of(func)} of a dimension over windows or space{hint}")
         space = tuple(at - sum(place < at for place in gone) for at in x._kind.space)
     return wrap(result, x._look, x._kind._replace(space=space))
 
@@ -197,6 +208,8 @@ def _expand(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if result.shape[0] != x.shape[0] or result.ndim != x.ndim:
         raise Refused(f"{name_of(func)} from {tuple(x.shape)} to {tuple(result.shape)} mixes windows")
     grows = tuple(dim for dim in range(x.ndim) if result.shape[dim] != x.shape[dim])
+    if set(grows) & set(x._kind.space) and x._look.layout.num_windows > 1:
+        raise Refused(f"{name_of(func)} of one cell a window to {tuple(result.shape)}; {WHOLE_POOL}")
     if isinstance(like, WindowMaps) and not x._kind.space:
         return wrap(result, x._look, like._kind)
     if len(grows) > 1 and not x._kind.space and set(grows) & {x.ndim - 1, x.ndim - 2}:

@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.convert.extent import Step, after_step, beyond, reaches
+from foveal.convert.pooling import fills
 from foveal.convert.window_maps import (
     NO_RIM,
+    POOLED,
+    WHOLE_POOL,
     Kind,
     Look,
     Refused,
@@ -29,7 +32,7 @@ from foveal.convert.window_maps import (
     side_of,
     wrap,
 )
-from foveal.halo import filtered, halo_pad, padded_for_a_step
+from foveal.halo import filtered, halo_pad, padded_for_a_step, with_dense_padding
 from foveal.halo_table import Padding, pair
 from foveal.small_conv import conv_of_padded
 
@@ -81,6 +84,8 @@ def _max_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     dilation, ceil = given.get("dilation", 1), bool(given.get("ceil_mode", False))
     if not x._kind.space:
         return once_a_picture(F.max_pool2d, x, kernel, stride, padding, dilation, ceil)
+    if isinstance(given["kernel_size"], torch.Size):
+        return whole_pool(func, F.adaptive_max_pool2d, args, kwargs)
     step = sliding_step(kernel, stride, padding, dilation, ceil)
     maps, step, own, cut = _ready(func, x, step, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
     pooled = plainly(F.max_pool2d, maps, kernel, stride, padding if own else 0, dilation, ceil and own)
@@ -97,6 +102,8 @@ def _avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     divisor = given.get("divisor_override")
     if not x._kind.space:
         return once_a_picture(F.avg_pool2d, x, kernel, stride, padding, ceil, counts, divisor)
+    if isinstance(given["kernel_size"], torch.Size):
+        return whole_pool(func, F.adaptive_avg_pool2d, args, kwargs)
     step = Step(kernel, stride, padding, padding, ceil)
     maps, step, own, cut = _ready(func, x, step, 0.0)
     kind = _kind(x, cut)
@@ -108,6 +115,22 @@ def _avg_pool2d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         part = counted(x._look, x._kind, side_of(x), step, counts, rows=len(maps))
         pooled = pooled if part is None else pooled / part.to(pooled)
     return wrap(pooled, x._look, kind)
+
+
+def whole_pool(func: Any, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A pool whose kernel is a `torch.Size`, so the shape of a map: over that map it is a pool of the whole picture."""
+    given = parameters(_POOL if pool is F.adaptive_max_pool2d else _MEAN, args, kwargs)
+    x, kernel = given["input"], tuple(given["kernel_size"])
+    if fills(x._look.layout):
+        return wrap(plainly(func, *args, **kwargs), x._look, POOLED if kernel == tuple(x.shape[2:]) else Kind((2, 3)))
+    plain = _two(given.get("padding", 0)) == (0, 0) and _two(given.get("dilation", 1)) == (1, 1)
+    own = x._kind.space == (2, 3) and kernel == tuple(x.shape[2:])
+    if not (own and plain and given.get("divisor_override") is None):
+        raise Refused(
+            f"{name_of(func)} with a kernel of {kernel}, which is the shape of a map, so of one window's and not of "
+            f"the picture's; {WHOLE_POOL}"
+        )
+    return pool(x, 1)
 
 
 @rule(F.pad, torch._C._nn.pad, torch.constant_pad_nd)
@@ -127,8 +150,14 @@ def _pad(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = max(value, torch.finfo(x.dtype).min)  # -inf times a weight of 0 is no number
     if any(side < 0 for side in pad) or any(rim):
         raise Refused(f"pad() by {pad} around a rim of {rim}; only a first padding, of 0 or more, can be taken")
-    padded = bordered(x, pad, mode, value)
-    return wrap(padded, look, Kind(space, pad, cut))
+    padded = wrap(bordered(x, pad, mode, value), look, Kind(space, pad, cut))
+    padded._border = mode, value, _changes(padded)
+    return padded
+
+
+def _changes(x: WindowMaps) -> int | None:
+    """How often the maps have been written to, where that is counted."""
+    return None if torch.compiler.is_compiling() or x.is_inference() else int(x._version)
 
 
 def bordered(x: WindowMaps, pad: Padding, mode: str, value: float) -> Tensor:
@@ -184,7 +213,7 @@ def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, 
         maps = _fitted(x, rim, needed)
         if maps is not None:
             return maps, step, False, after
-        x = wrap(_inside(bare(x), rim), look, Kind(space, NO_RIM, cut))
+        return _refilled(func, x, rim, needed), step, False, after
     maps = sealed(x, value)
     if any(needed):
         maps = padded_for_a_step(maps, look.layout, needed, value) if look.halo else F.pad(maps, needed, value=value)
@@ -200,9 +229,32 @@ def _fitted(x: WindowMaps, rim: Padding, needed: Padding) -> Tensor | None:
     return maps[:, :, : maps.shape[2] - bottom, : maps.shape[3] - right] if right or bottom else maps
 
 
-def _inside(maps: Tensor, rim: Padding) -> Tensor:
+def _refilled(func: Any, x: WindowMaps, rim: Padding, needed: Padding) -> Tensor:
+    """Padded maps with the wider rim of a kernel that reaches further than they are padded: padded anew, so wider."""
     left, right, top, bottom = rim
-    return maps[:, :, top : maps.shape[2] - bottom, left : maps.shape[3] - right]
+    maps = bare(x)
+    inside = maps[:, :, top : maps.shape[2] - bottom, left : maps.shape[3] - right]
+    if x._border is not None and x._border[2] == _changes(x):
+        mode, value, _ = x._border
+        wider = bordered(wrap(inside, x._look, x._kind._replace(rim=NO_RIM)), needed, mode, value)
+        if _continues(wider, needed, maps, rim):
+            return wider
+    raise Refused(
+        f"{name_of(func)} with a kernel that reaches further than the {rim} cells by which its maps were padded, left, "
+        f"right, above and below, and a step between; pad right before it, or by as much"
+    )
+
+
+def _continues(wider: Tensor, needed: Padding, maps: Tensor, rim: Padding) -> bool:
+    """Whether maps are still what their padding left, where no changes are counted."""
+    if torch.compiler.is_compiling() or not maps.is_inference() or maps.device.type == "meta":
+        return True
+    right, bottom = min(needed[1], rim[1]), min(needed[3], rim[3])
+    one, other = (
+        part[:, :, : part.shape[2] - have[3] + bottom, : part.shape[3] - have[1] + right]
+        for part, have in ((wider, needed), (maps, rim))
+    )
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def sealed(x: WindowMaps, value: float) -> Tensor:
@@ -257,7 +309,8 @@ def counted(look: Look, kind: Kind, n: int, step: Step, padding_counts: bool, *,
             held = held.masked_fill(mask.flatten(0, 1)[:, None].to(held.device), 0)
         held = halo_pad(held, layout, rim) if look.halo else F.pad(held, rim)
         if padding_counts:
-            held = _with_padding(look, held, cut, step, n)
+            ends = reaches(look, cut) if cut else None
+            held = with_dense_padding(held, layout, n, step.before, step.after, ends)
         part = F.avg_pool2d(held, step.reach, step.stride)
         part = torch.where(part > 0, part, 1.0)
         return None if not torch.compiler.is_compiling() and bool((part == 1).all()) else part
@@ -267,26 +320,6 @@ def counted(look: Look, kind: Kind, n: int, step: Step, padding_counts: bool, *,
     if part is None:
         return None
     return part.repeat(rows // len(part), 1, 1, 1)
-
-
-def _with_padding(look: Look, held: Tensor, cut: tuple[Any, ...], step: Step, n: int) -> Tensor:
-    """`held` with ones where the dense network's own padding lies, around the whole map and not around a window."""
-    layout = look.layout
-    first = (layout.origins / layout.cell_pixels(n)[..., None]).flatten(0, 1)  # (B * K, 2)
-    if cut:
-        ends = reaches(look, cut).flatten(0, 1).double()
-    else:
-        span = (layout.size << layout.levels)[..., None]
-        far = torch.where(layout.valid[..., None], layout.origins + span, 0).amax(1, keepdim=True)
-        ends = (far / layout.cell_pixels(n)[..., None]).flatten(0, 1)
-    sides = []
-    for axis in (0, 1):
-        cells = torch.arange(held.shape[2 + axis], dtype=torch.float64) - step.before[axis]
-        place = first[:, axis, None] + cells
-        inside = (place > -step.before[axis] - 0.5) & (place < ends[:, axis, None] + step.after[axis] - 0.25)
-        sides.append(inside)
-    padded = sides[0][:, None, :, None] & sides[1][:, None, None, :]
-    return torch.where(padded, torch.ones_like(held), held)
 
 
 def _padded_over(pad: tuple[int, ...], dim: int, ndim: int) -> bool:

@@ -35,11 +35,13 @@ def unfoveate(features: Tensor, layout: Layout, size: int | Sequence[int]) -> Te
     """
     if not isinstance(features, Tensor):
         raise ValueError(f"features are a {type(features).__name__}; expected a tensor (B, K, C, n, n)")
+    if not isinstance(layout, Layout):
+        raise ValueError(f"layout is {layout!r}; expected the Layout of the windows that the features are maps of")
     sides = list(size) if isinstance(size, Sequence | Tensor) else [size, size]
     if len(sides) != 2:
         raise ValueError(f"size is {size!r}; expected a height and a width, or one number for both")
     height, width = (whole_number(side, name, 1) for side, name in zip(sides, ("height", "width"), strict=True))
-    maps = features.ndim == 5 and features.shape[1] == layout.num_windows and features.shape[3] == features.shape[4]
+    maps = features.ndim == 5 and features.shape[1] == layout.num_windows and features.shape[3] == features.shape[4] > 0
     if not maps or len(layout) not in (1, len(features)):
         raise ValueError(
             f"features have shape {tuple(features.shape)}; expected (B, {layout.num_windows}, C, n, n), a map for each "

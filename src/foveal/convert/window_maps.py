@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Unfit(Refused):
-    """A step that windows of another size would allow."""
+    """A step that windows of another size, or a single one, would allow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,9 @@ class Kind(NamedTuple):
 
 POOLED = Kind(())
 
+WHOLE_POOL = "what a whole picture has is F.adaptive_avg_pool2d(x, 1) or x.mean((2, 3), keepdim=True)"
+"""What to write instead of a pool over the cells of a window."""
+
 
 class WindowMaps(Tensor):
     """A tensor whose first dimension counts the windows of all pictures, one picture after the other.
@@ -94,6 +97,8 @@ class WindowMaps(Tensor):
 
     _look: Look
     _kind: Kind
+    _border: tuple[str, float, int | None] | None = None
+    """Of maps that come straight from a padding: its mode and value, and what tells whether they were changed since."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -196,7 +201,7 @@ def _refuse(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 _PROPERTIES = """
 shape dtype device ndim layout requires_grad is_cuda is_cpu is_meta is_mps is_quantized is_sparse is_leaf grad_fn
-itemsize nbytes is_nested is_mkldnn is_xpu names
+itemsize nbytes is_nested is_mkldnn is_xpu names _version
 """
 
 
