@@ -12,31 +12,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import save_file
+from canvases import TESTED, Canvases
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from ways_of_looking import Way, chain, ways
 
 from foveal import Layout, Retina, foveate, unfoveate
-from foveal.models.saliency import SaliencyHead, load_saliency
+from foveal.models.saliency import SaliencyHead
 from foveal.policy.learned import draw_places, mixture_loss
-from foveal.policy.scores import contrast, places
 from foveal.retina import Glimpse
 from foveal.whole_file import whole_file
 
-HELD_OUT, SIDES, TESTED = 60, (32, 56), (32, 44, 56)
+SURVEYED, LOOKS = 0.2, 2
+"""What is learned first from surveys alone, of all steps; and the looks at each canvas after that."""
 
 
 class SmallResNet(nn.Module):
@@ -79,158 +76,6 @@ class Block(nn.Module):
         return (self.norm2(self.conv2(y)) + self.short(x)).relu()
 
 
-class Canvases:
-    """Pictures with one object each, drawn by a seed; nothing but the seed tells two of them apart."""
-
-    def __init__(self, folder: Path, canvas: int) -> None:
-        self.canvas = canvas
-        with (folder / "objects_boxes.tsv").open(encoding="utf-8") as file:
-            kinds = sorted({row["wnid"] for row in csv.DictReader(file, delimiter="\t")})
-        self.objects = {kind: [] for kind in kinds}  # type: ignore[var-annotated]
-        with zipfile.ZipFile(folder / "objects.zip") as archive:
-            for name in sorted(archive.namelist()):
-                kind = name.split("/")[0]
-                if kind in self.objects:
-                    self.objects[kind].append(_pixels(archive.read(name)))
-        with zipfile.ZipFile(folder / "clutter.zip") as archive:
-            self.clutter = [_pixels(archive.read(name)) for name in sorted(archive.namelist()) if name.endswith("JPEG")]
-        self.taught = [(k, i) for k, kind in enumerate(kinds) for i in range(len(self.objects[kind]) - HELD_OUT)]
-        self.tested = [
-            (k, i)
-            for k, kind in enumerate(kinds)
-            for i in range(len(self.objects[kind]) - HELD_OUT, len(self.objects[kind]))
-        ]
-        self.kinds = kinds
-
-    def draw(self, which: Sequence[tuple[int, int]], seed: int, side: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Canvases (B, 3, H, H) around 0, labels (B,), and the objects' centres (B, 2), relative."""
-        rng = np.random.default_rng(seed)
-        pictures, centres = [], []
-        for kind, number in which:
-            picture = np.empty((self.canvas, self.canvas, 3), np.uint8)
-            for y in range(0, self.canvas, 64):
-                for x in range(0, self.canvas, 64):
-                    part = self.clutter[rng.integers(len(self.clutter))]
-                    picture[y : y + 64, x : x + 64] = part[: self.canvas - y, : self.canvas - x]
-            wide = side or int(rng.integers(SIDES[0], SIDES[1] + 1))
-            thing = np.asarray(Image.fromarray(self.objects[self.kinds[kind]][number]).resize((wide, wide), Image.BOX))
-            thing = thing[:, ::-1] if rng.random() < 0.5 else thing
-            y, x = rng.integers(0, self.canvas - wide + 1, 2)
-            picture[y : y + wide, x : x + wide] = thing
-            pictures.append(picture)
-            centres.append(((y + wide / 2) / self.canvas, (x + wide / 2) / self.canvas))
-        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(255).sub_(0.45).div_(0.27)
-        labels = torch.tensor([kind for kind, _ in which])
-        return x, labels, torch.tensor(centres, dtype=torch.float64)
-
-
-def _pixels(encoded: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-
-
-@dataclass
-class Way:
-    """One way of looking: what a network is shown of canvases.
-
-    Args:
-        look: (canvases, centres, layouts wanted) -> what the network takes.
-        cells: seen of each canvas, what the policy looks at included.
-        foveated: whether the network takes glimpses; likewise `halo`.
-        head: a policy's own, learned with the task.
-    """
-
-    look: Callable[[Tensor, Tensor], Any]
-    cells: int
-    foveated: bool = True
-    halo: bool = True
-    head: SaliencyHead | None = None
-    retina: Retina | None = None
-
-
-def chain(retina: Retina, canvas: int, fixations: Tensor) -> Layout:
-    return Layout.foveal(
-        picture=[(canvas, canvas)] * len(fixations), size=retina.size, levels=retina.levels, fixation=fixations
-    )
-
-
-def scans(retina: Retina, canvas: int, fixations: Tensor) -> Layout:
-    """(B, F, 2): several fixations on each canvas as one layout."""
-    one = [
-        Layout.scan(picture=(canvas, canvas), size=retina.size, levels=retina.levels, fixations=rows)
-        for rows in fixations
-    ]
-    return Layout.stack(one)
-
-
-def ways(canvas: int, size: int, levels: int) -> dict[str, Way]:
-    """Every way that can be trained, by name."""
-    found: dict[str, Way] = {}
-    torch.manual_seed(0)
-    seen = load_saliency()
-
-    def of(retina: Retina, name: str, halo: bool) -> None:
-        cells = retina.levels * retina.size**2  # type: ignore[operator]
-
-        def widest(x: Tensor) -> Layout:
-            return chain(retina, canvas, torch.full((len(x), 2), 0.5)).widest()
-
-        def by_score(score: Callable[[Glimpse], Tensor], count: int, how: str) -> Callable[[Tensor, Tensor], Any]:
-            def look(x: Tensor, centres: Tensor) -> Any:
-                whole = widest(x)
-                with torch.no_grad():
-                    scores = score(retina(x, layout=whole))
-                chosen = places(scores, whole, count=count, how=how)  # type: ignore[arg-type]
-                layout = chain(retina, canvas, chosen[:, 0]) if count == 1 else scans(retina, canvas, chosen)
-                return retina(x, layout=layout)
-
-            return look
-
-        extra = size**2  # what a policy looks at
-        found[f"{name}-centre"] = Way(lambda x, c: retina(x, "center"), cells, halo=halo)
-        found[f"{name}-oracle"] = Way(lambda x, c: retina(x, c), cells, halo=halo)
-        found[f"{name}-energy"] = Way(by_score(contrast, 1, "mass"), cells + extra, halo=halo)
-        found[f"{name}-saliency"] = Way(by_score(seen, 1, "peak"), cells + extra, halo=halo)
-        learned = Way(lambda x, c: None, cells + extra, halo=halo, head=SaliencyHead(64), retina=retina)
-        learned.look = by_score(lambda glimpse: learned.head(glimpse), 1, "peak")  # type: ignore[misc]
-        found[f"{name}-learned"] = learned
-        twice = Way(lambda x, c: None, 2 * cells - size**2 + extra, halo=halo, head=SaliencyHead(64), retina=retina)
-        twice.look = by_score(lambda glimpse: twice.head(glimpse), 2, "peak")  # type: ignore[misc]
-        found[f"{name}-learned-twice"] = twice
-
-    fovea = Retina(size, levels)
-    of(fovea, "fovea", True)
-    of(fovea, "fovea-padded", False)
-    equal = round((levels * size**2) ** 0.5 / 8) * 8
-    start = (canvas - equal) // 2
-    found["dense"] = Way(lambda x, c: x, canvas**2, foveated=False)
-    found["resize"] = Way(
-        lambda x, c: F.interpolate(x, (equal, equal), mode="bilinear", antialias=True), equal**2, foveated=False
-    )
-    found["crop"] = Way(lambda x, c: x[:, :, start : start + equal, start : start + equal], equal**2, foveated=False)
-    pair_size = 40 if canvas == 128 else 64
-    for halo in (True, False):
-        two = "pair" if halo else "pair-padded"
-        for name, told in (("centre", False), ("oracle", True)):
-            found[f"{two}-{name}"] = Way(
-                lambda x, c, told=told: _pair(x, c if told else torch.full_like(c, 0.5), pair_size),  # type: ignore[misc]
-                2 * pair_size**2,
-                halo=halo,
-            )
-    return found
-
-
-def _pair(x: Tensor, centres: Tensor, size: int) -> Glimpse:
-    """Two windows: the whole canvas, and native pixels at the fixation."""
-    canvas = x.shape[-1]
-    level = max(0, (canvas - 1) // size).bit_length()
-    layouts = []
-    step = size // 2
-    for y, x_ in (centres * canvas).tolist():
-        origin = [min(max(0, round((at - size / 2) / step) * step), canvas - size) for at in (y, x_)]
-        layouts.append(Layout.windows(picture=(canvas, canvas), size=size, windows=[(level, 0, 0), (0, *origin)]))
-    return Retina(size)(x, layout=Layout.stack(layouts))
-
-
 def train(
     name: str, way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float, pool: Any, kept: Path
 ) -> dict[str, Any]:
@@ -238,9 +83,11 @@ def train(
     network: nn.Module = SmallResNet()
     model = foveate(network, halo=way.halo, pool=pool).train() if way.foveated else network.train()
     model.to(memory_format=torch.channels_last)  # in which all ways are fastest
-    whole = nn.ModuleList([model, way.head or nn.Identity()])
-    optimiser = torch.optim.AdamW(whole.parameters(), rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
+    learns = way.head is not None and way.heir_of is None
+    if way.head is not None and not learns:
+        teach(way, data, steps=steps // 2, batch=batch, seed=seed, rate=rate, pool=pool, kept=kept, name=name)
+    whole = nn.ModuleList([model, way.head if learns else nn.Identity()])
+    optimiser, schedule = _optimiser(whole, rate, steps)
     order = np.random.default_rng(seed)
     begun, spent, losses = 0, 0.0, []
     if kept.with_suffix(".part").exists():
@@ -256,10 +103,10 @@ def train(
         torch.manual_seed(seed * 1_000_003 + step)  # a run that is taken up again draws as one that was not left
         x, labels, centres = data.draw(rows, seed * 1_000_003 + step, None)
         with torch.autocast("cpu", torch.bfloat16):
-            if way.head is None:
+            if not learns:
                 loss = F.cross_entropy(model(_shown(way, x, centres)).float(), labels, label_smoothing=0.1)
             else:
-                loss = _learn(model, way, x, labels)
+                loss = _learn(model, way, x, labels, looks=0 if step < SURVEYED * steps else LOOKS)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
@@ -277,8 +124,6 @@ def train(
     save_file({key: value.contiguous() for key, value in whole.state_dict().items()}, kept)
     kept.with_suffix(".part").unlink(missing_ok=True)
     model.eval()
-    if way.head is not None:
-        way.head.eval()
     accuracy, near = {}, 0.0
     for side in TESTED:
         right = 0
@@ -300,7 +145,55 @@ def train(
     }
 
 
+def teach(
+    way: Way, data: Canvases, *, steps: int, batch: int, seed: int, rate: float, pool: Any, kept: Path, name: str
+) -> None:
+    """Teaches a head on, by where a network and a head that have learned before, told the label, say it has to be."""
+    assert way.retina is not None
+    assert way.head is not None
+    before = kept.with_name(kept.name.replace(name, str(way.heir_of)))
+    finished = before.with_name(f"{before.stem}-head.safetensors")
+    if not before.is_file():
+        raise SystemExit(f"{before}: not there; train {way.heir_of} before, in the same folder")
+    if not finished.is_file():
+        pair = nn.ModuleList([foveate(SmallResNet(), halo=way.halo, pool=pool), SaliencyHead(64)])
+        pair.load_state_dict(load_file(before))
+        pair.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        way.head.load_state_dict(pair[1].state_dict())
+        optimiser, schedule = _optimiser(way.head, rate, steps)
+        losses, order = [], np.random.default_rng(seed)
+        for step in range(steps):
+            rows = [data.taught[row] for row in order.integers(len(data.taught), size=batch)]
+            x, labels, _ = data.draw(rows, 3_000_000 + seed * 1_000_003 + step, None)
+            with torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad():
+                    widest, scores, said = _surveyed(pair[0], pair[1], way.retina, x, labels)
+                    where = (scores.flatten(1).log_softmax(1) + said.flatten(1)).softmax(1)
+                scores = way.head.train()(way.retina(x, layout=widest)).float()
+            loss = -(where * scores.flatten(1).log_softmax(1)).sum(1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            if step % 50 == 49:
+                print(f"{way.heir_of}, head: step {step + 1} of {steps}, loss {np.mean(losses[-50:]):.3f}", flush=True)
+        save_file({key: value.contiguous() for key, value in way.head.state_dict().items()}, finished)
+    way.head.load_state_dict(load_file(finished))
+    way.head.requires_grad_(False)
+
+
+def _optimiser(module: nn.Module, rate: float, steps: int) -> tuple[torch.optim.Optimizer, Any]:
+    """Up within a fiftieth of the steps, held, and down to nothing over the last two fifths: places are found late."""
+    optimiser = torch.optim.AdamW(module.parameters(), rate, weight_decay=0.05)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / (0.02 * steps), (steps - step) / (0.4 * steps))
+    )
+
+
 def _shown(way: Way, x: Tensor, centres: Tensor) -> Any:
+    if way.head is not None:
+        way.head.eval()
     shown = way.look(x, centres)
     return shown.contiguous(memory_format=torch.channels_last) if isinstance(shown, Tensor) else shown
 
@@ -312,27 +205,40 @@ def _found(shown: Glimpse, centres: Tensor) -> int:
     return int(((away <= 24) & (layout.levels == 0)).any(1).sum())
 
 
-def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor) -> Tensor:
+def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor, *, looks: int) -> Tensor:
     """The task's loss of a look, and of a survey that teaches where to look: no boxes, only the labels.
 
     The survey shows the whole canvas half as finely. How likely each place of it says the label to be, and how likely
-    the head finds the place, give together where the object has to be: the look goes to a place drawn from that.
+    the head finds the place, give together where the object has to be: looks go to places drawn from that.
     """
     assert way.retina is not None
     assert way.head is not None
+    widest, scores, said = _surveyed(model, way.head, way.retina, x, labels)
+    loss = mixture_loss(scores, widest, said)
+    if not looks:
+        return loss
+    likely = (scores.flatten(1).log_softmax(1) + said.flatten(1)).detach().view_as(scores)
+    index, fixations = draw_places(likely, widest, count=looks)
+    layout = chain(way.retina, x.shape[-1], fixations.flatten(0, 1))
+    logits = model(way.retina(x.repeat_interleave(looks, 0), layout=layout)).float()
+    wrong = F.cross_entropy(logits, labels.repeat_interleave(looks), label_smoothing=0.1, reduction="none")
+    chosen = scores.flatten(1).gather(1, index).log_softmax(1)  # of the drawn ones: a mixture over looks as well
+    return loss - (chosen - wrong.view(-1, looks)).logsumexp(1).mean()
+
+
+def _surveyed(
+    model: nn.Module, head: SaliencyHead, retina: Retina, x: Tensor, labels: Tensor
+) -> tuple[Layout, Tensor, Tensor]:
+    """The widest window of each canvas; how much the head prefers its places; how likely each says the label to be."""
     canvas = x.shape[-1]
-    widest = chain(way.retina, canvas, torch.full((len(x), 2), 0.5)).widest()
-    scores = way.head(way.retina(x, layout=widest)).float()
-    survey = Layout.stack([Layout.tiling(picture=(canvas, canvas), size=way.retina.size, level=1)] * len(x))
+    widest = chain(retina, canvas, torch.full((len(x), 2), 0.5)).widest()
+    scores = head(retina(x, layout=widest)).float()
+    survey = Layout.stack([Layout.tiling(picture=(canvas, canvas), size=retina.size, level=1)] * len(x))
     with _statistics_kept(model):  # they are to be those of looks, which are what is evaluated
-        maps = unfoveate(model.forward_features(way.retina(x, layout=survey)), survey, scores.shape[-1])
+        maps = unfoveate(model.forward_features(retina(x, layout=survey)), survey, scores.shape[-1])
     around = F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)  # a look's answer is a mean of cells too
     said = model.head(around.movedim(1, -1)).float().log_softmax(-1)  # (B, n, n, classes)
-    said = said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
-    likely = (scores.flatten(1).log_softmax(1) + said.flatten(1)).detach().view_as(scores)
-    _, fixations = draw_places(likely, widest)
-    logits = model(way.retina(x, layout=chain(way.retina, canvas, fixations[:, 0]))).float()
-    return F.cross_entropy(logits, labels, label_smoothing=0.1) + mixture_loss(scores, widest, said)
+    return widest, scores, said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
 
 
 @contextlib.contextmanager
@@ -376,7 +282,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pool", choices=["cell", "area"], default="cell", help="what the fovea's cells weigh by")
     parser.add_argument("--ways", help="names, separated by commas; all by default")
