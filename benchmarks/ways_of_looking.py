@@ -19,120 +19,132 @@ LATTICE = 8
 """Of the windows' origins, in pixels of their level: as fine as a network of stride 8 can have it."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Windows:
+    """Which windows a look has, wherever it looks.
+
+    Args:
+        canvas: pixels along a picture's side.
+        size: cells along a window's side.
+        levels: of the windows, finest first; a chain has every level, a pair the whole canvas and native pixels.
+    """
+
+    canvas: int
+    size: int
+    levels: tuple[int, ...]
+
+    @property
+    def cells(self) -> int:
+        return len(self.levels) * self.size**2
+
+    def layout(self, fixations: Tensor) -> Layout:
+        """(B, F, 2), relative -> one layout of B pictures; of fixations after the first only the finest window."""
+        picture = [(self.canvas, self.canvas)] * len(fixations)
+        options = {"picture": picture, "size": self.size, "levels": self.levels[-1] + 1, "lattice": LATTICE}
+        chain, *more = (Layout.foveal(fixation=places, **options) for places in fixations.unbind(1))  # type: ignore[arg-type]
+        if self.levels != tuple(range(len(self.levels))):
+            chain = chain.select(list(self.levels))
+        finest = [chain.origins[:, :1], *(other.origins[:, :1] for other in more)]
+        again = [torch.zeros(len(fixations), 1, dtype=torch.bool)]  # a window that is there already does not count
+        again += [
+            torch.stack([(finest[n] == finest[m]).all(-1) for m in range(n)]).any(0) for n in range(1, len(finest))
+        ]
+        return Layout(
+            self.size,
+            torch.cat([*finest, chain.origins[:, 1:]], 1),
+            torch.cat([torch.zeros_like(chain.levels[:, : len(finest)]), chain.levels[:, 1:]], 1),
+            chain.pictures,
+            fixations,
+            torch.cat([~torch.cat(again, 1), chain.valid[:, 1:]], 1),
+        )
+
+    def look(self, x: Tensor, fixations: Tensor) -> Glimpse:
+        """(B, 3, H, H) at (B, F, 2)."""
+        return Retina(self.size)(x, layout=self.layout(fixations.cpu()).to(x.device))
+
+
+@dataclass(frozen=True)
 class Way:
     """One way of looking: what a network is shown of canvases.
 
     Args:
-        look: (canvases, centres) -> what the network takes.
+        look: (canvases, centres of the objects) -> what the network takes.
         cells: seen of each canvas, what the policy looks at included.
-        foveated: whether the network takes glimpses; likewise `halo`.
-        head: a policy's own, with the retina that it looks through.
-        heir_of: the way whose network and head, learned before, teach this head and a network that begins anew.
+        windows: of a fovea; None for the ordinary ways.
+        halo: whether rims are filled from the windows around.
+        head: a policy that is learned with the task, and where it looks: (canvases) -> a glimpse of one window.
+        fixations: how many it names.
     """
 
     look: Callable[[Tensor, Tensor], Any]
     cells: int
-    foveated: bool = True
+    windows: Windows | None = None
     halo: bool = True
     head: SaliencyHead | None = None
-    retina: Retina | None = None
-    heir_of: str | None = None
+    widest: Callable[[Tensor], Glimpse] | None = None
+    fixations: int = 1
 
 
-def chain(retina: Retina, canvas: int, fixations: Tensor) -> Layout:
-    return Layout.foveal(
-        picture=[(canvas, canvas)] * len(fixations),
-        size=retina.size,
-        levels=retina.levels,
-        fixation=fixations,
-        lattice=LATTICE,
-    )
+def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
+    """Every way that can be trained, by name.
 
-
-def twice(retina: Retina, canvas: int, fixations: Tensor) -> Layout:
-    """(B, 2, 2): two fixations on each canvas as one layout, of the second only its finest window."""
-    first, second = (chain(retina, canvas, fixations[:, look]) for look in (0, 1))
-    every = [torch.cat([layout.levels[..., None], layout.origins], -1) for layout in (first, second)]
-    rows = torch.cat([every[0], every[1][:, :1]], 1).tolist()  # the finest of each come first
-    picture = (canvas, canvas)
-    return Layout.stack([Layout.windows(picture=picture, size=retina.size, windows=windows) for windows in rows])
-
-
-def ways(canvas: int, size: int, levels: int) -> dict[str, Way]:
-    """Every way that can be trained, by name."""
+    Args:
+        canvas: pixels along a picture's side.
+        size: cells along the side of a chain's windows; a pair has the larger ones that take about as many cells.
+        device: of the policies' networks.
+    """
     found: dict[str, Way] = {}
+    deepest = ((canvas - 1) // size).bit_length()
+    chain = Windows(canvas, size, tuple(range(deepest + 1)))
+    side = round((chain.cells / 2) ** 0.5 / 8) * 8
+    pair = Windows(canvas, side, (0, ((canvas - 1) // side).bit_length()))
+    whole = Windows(canvas, size, (deepest,))
     torch.manual_seed(0)
-    seen = load_saliency()
+    seen = load_saliency().to(device)
 
-    def of(retina: Retina, name: str, halo: bool) -> None:
-        cells = retina.levels * retina.size**2  # type: ignore[operator]
+    def widest(x: Tensor) -> Glimpse:
+        """What every policy looks at: the whole canvas in one window of a chain."""
+        origins = torch.zeros(len(x), 1, 2, dtype=torch.int64)
+        levels, sides = torch.full((len(x), 1), deepest), torch.full((len(x), 2), canvas)
+        middle, there = torch.full((len(x), 1, 2), 0.5), torch.ones(len(x), 1, dtype=torch.bool)
+        return Retina(size)(x, layout=Layout(size, origins, levels, sides, middle, there))
 
-        def widest(x: Tensor) -> Layout:
-            return chain(retina, canvas, torch.full((len(x), 2), 0.5)).widest()
-
-        def at(place: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Any]:
-            return lambda x, centres: retina(x, layout=chain(retina, canvas, place(centres)))
-
-        def by_score(score: Callable[[Glimpse], Tensor], count: int, how: str) -> Callable[[Tensor, Tensor], Any]:
-            def look(x: Tensor, centres: Tensor) -> Any:
-                whole = widest(x)
+    def add(family: str, windows: Windows, halo: bool) -> None:
+        def by(score: Callable[[Glimpse], Tensor], count: int, how: Any) -> Callable[[Tensor, Tensor], Glimpse]:
+            def look(x: Tensor, centres: Tensor) -> Glimpse:
+                glimpse = widest(x)
                 with torch.no_grad():
-                    scores = score(retina(x, layout=whole))
-                chosen = places(scores, whole, count=count, how=how)  # type: ignore[arg-type]
-                layout = chain(retina, canvas, chosen[:, 0]) if count == 1 else twice(retina, canvas, chosen)
-                return retina(x, layout=layout)
+                    scores = score(glimpse).float().cpu()
+                return windows.look(x, places(scores, glimpse.layout, count=count, how=how))
 
             return look
 
-        extra = size**2  # what a policy looks at
-        found[f"{name}-centre"] = Way(at(lambda c: torch.full_like(c, 0.5)), cells, halo=halo)
-        found[f"{name}-oracle"] = Way(at(lambda c: c), cells, halo=halo)
-        found[f"{name}-energy"] = Way(by_score(contrast, 1, "mass"), cells + extra, halo=halo)
-        found[f"{name}-saliency"] = Way(by_score(seen, 1, "peak"), cells + extra, halo=halo)
-
-        def by_head(count: int, heir_of: str | None = None) -> Way:
-            head = SaliencyHead(64)
+        def by_head(count: int) -> Way:
+            head = SaliencyHead(64).to(device)
 
             def likely(glimpse: Glimpse) -> Tensor:
-                scores = head(glimpse).float()
+                scores = head.eval()(glimpse).float()
                 return scores.flatten(1).softmax(1).view_as(scores)
 
-            look = by_score(likely, count, "local")
-            return Way(look, cells + count * extra, halo=halo, head=head, retina=retina, heir_of=heir_of)
+            cells = windows.cells + (count - 1) * windows.size**2 + whole.cells
+            return Way(by(likely, count, "local"), cells, windows, halo, head, widest, count)
 
-        found[f"{name}-learned"] = by_head(1)
-        found[f"{name}-learned-again"] = by_head(1, f"{name}-learned")
-        found[f"{name}-learned-twice"] = by_head(2, f"{name}-learned")
+        def at(place: Callable[[Tensor], Tensor], cells: int = windows.cells) -> Way:
+            return Way(lambda x, centres: windows.look(x, place(centres)[:, None]), cells, windows, halo)
 
-    fovea = Retina(size, levels)
-    of(fovea, "fovea", True)
-    of(fovea, "fovea-padded", False)
-    equal = round((levels * size**2) ** 0.5 / 8) * 8
+        found[f"{family}-centre"] = at(lambda centres: torch.full_like(centres, 0.5))
+        found[f"{family}-oracle"] = at(lambda centres: centres)
+        found[f"{family}-energy"] = Way(by(contrast, 1, "mass"), windows.cells + whole.cells, windows, halo)
+        found[f"{family}-saliency"] = Way(by(seen, 1, "peak"), windows.cells + whole.cells, windows, halo)
+        found[f"{family}-learned"] = by_head(1)
+        found[f"{family}-learned-two"] = by_head(2)
+
+    for halo, ending in ((True, ""), (False, "-padded")):
+        add(f"fovea{ending}", chain, halo)
+        add(f"pair{ending}", pair, halo)
+    equal = round(chain.cells**0.5 / 8) * 8
     start = (canvas - equal) // 2
-    found["dense"] = Way(lambda x, c: x, canvas**2, foveated=False)
-    found["resize"] = Way(
-        lambda x, c: F.interpolate(x, (equal, equal), mode="bilinear", antialias=True), equal**2, foveated=False
-    )
-    found["crop"] = Way(lambda x, c: x[:, :, start : start + equal, start : start + equal], equal**2, foveated=False)
-    pair_size = 40 if canvas == 128 else 64
-    for halo in (True, False):
-        two = "pair" if halo else "pair-padded"
-        for name, told in (("centre", False), ("oracle", True)):
-            found[f"{two}-{name}"] = Way(
-                lambda x, c, told=told: _pair(x, c if told else torch.full_like(c, 0.5), pair_size),  # type: ignore[misc]
-                2 * pair_size**2,
-                halo=halo,
-            )
+    found["dense"] = Way(lambda x, _: x, canvas**2)
+    found["resize"] = Way(lambda x, _: F.interpolate(x, (equal, equal), mode="bilinear", antialias=True), equal**2)
+    found["crop"] = Way(lambda x, _: x[:, :, start : start + equal, start : start + equal], equal**2)
     return found
-
-
-def _pair(x: Tensor, centres: Tensor, size: int) -> Glimpse:
-    """Two windows: the whole canvas, and native pixels at the fixation."""
-    canvas = x.shape[-1]
-    level = max(0, (canvas - 1) // size).bit_length()
-    layouts = []
-    for y, x_ in (centres * canvas).tolist():
-        origin = [min(max(0, round((at - size / 2) / LATTICE) * LATTICE), canvas - size) for at in (y, x_)]
-        layouts.append(Layout.windows(picture=(canvas, canvas), size=size, windows=[(level, 0, 0), (0, *origin)]))
-    return Retina(size)(x, layout=Layout.stack(layouts))

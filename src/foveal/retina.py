@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.arguments import whole_number
+from foveal.batch_windows import batch_windows, can_look_together
 from foveal.layout import Layout
 from foveal.picture import Picture, open_picture
 from foveal.span import Span
@@ -64,21 +65,21 @@ def draw(maps: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     Returns:
         (B, C, height, width), 0 where no window lies; differentiable with respect to the maps.
     """
-    n, layout = maps.shape[-1], layout.to("cpu")
-    steps = [torch.arange(side, dtype=torch.float64) + 0.5 for side in (height, width)]
+    n, layout = maps.shape[-1], layout.to(maps.device)
+    steps = [torch.arange(side, dtype=torch.float64, device=maps.device) + 0.5 for side in (height, width)]
     # Divided last: a place that falls on the edge of a cell falls on it exactly.
     places = [step * layout.pictures[:, axis, None] / len(step) for axis, step in enumerate(steps)]  # (B, P), pixels
     window = _finest(layout, places)  # (B, height, width)
     seen = window >= 0
     window = window.clamp(min=0)
-    sample = torch.arange(len(layout))[:, None, None]
+    sample = torch.arange(len(layout), device=maps.device)[:, None, None]
     origin, cell = layout.origins[sample, window], layout.cell_pixels(n)[sample, window]
     row = ((places[0][:, :, None] - origin[..., 0]) / cell).floor().clamp(0, n - 1).long()
     column = ((places[1][:, None] - origin[..., 1]) / cell).floor().clamp(0, n - 1).long()
     index = (window * n + row) * n + column  # (B or 1, height, width), into the cells of a picture
-    batch = torch.arange(len(maps))[:, None, None] * layout.num_windows * n * n
+    batch = torch.arange(len(maps), device=maps.device)[:, None, None] * layout.num_windows * n * n
     rows = maps.permute(0, 1, 3, 4, 2).reshape(-1, maps.shape[2])
-    drawing = F.embedding((batch + index).to(maps.device), rows)
+    drawing = F.embedding(batch + index, rows)
     return (drawing * seen.to(drawing)[..., None]).permute(0, 3, 1, 2)
 
 
@@ -86,25 +87,24 @@ def _finest(layout: Layout, places: list[Tensor]) -> Tensor:
     """(B, height, width) int64: which window is the finest at each place, -1 where none looked.
 
     Args:
-        layout: on the CPU.
+        layout: of B pictures.
         places: (B, height) and (B, width) float64, the rows and columns of a drawing, in pixels of the picture.
     """
     starts = layout.origins.double()
-    edges = torch.stack([starts, starts + (layout.size << layout.levels)[..., None]], -1)  # (B, K, 2, 2)
-    spans = [
-        torch.searchsorted(places[axis].contiguous(), edges[:, :, axis].flatten(1).contiguous()).view(
-            len(layout), -1, 2
-        )
-        for axis in (0, 1)
-    ]
-    finest = torch.full((len(layout), places[0].shape[1], places[1].shape[1]), -1)
+    ends = starts + (layout.size << layout.levels)[..., None]
+    down, across = (
+        (starts[:, :, axis, None] <= place[:, None]) & (place[:, None] < ends[:, :, axis, None])
+        for axis, place in enumerate(places)
+    )  # (B, K, height), (B, K, width)
+    down = down & layout.valid[..., None]
+    finest = torch.full((len(layout), down.shape[2], across.shape[2]), -1, dtype=torch.int32, device=starts.device)
     # Painted from the coarsest to the finest; of one level the first in the layout is painted last.
-    for sample, levels in enumerate(layout.levels.tolist()):
-        for window in sorted(range(len(levels)), key=lambda place: (levels[place], place), reverse=True):
-            if layout.valid[sample, window]:
-                (top, bottom), (left, right) = spans[0][sample, window].tolist(), spans[1][sample, window].tolist()
-                finest[sample, top:bottom, left:right] = window
-    return finest
+    rank = layout.levels * layout.num_windows + torch.arange(layout.num_windows, device=starts.device)
+    order = rank.argsort(1, descending=True)
+    down, across = (side.gather(1, order[..., None].expand_as(side)) for side in (down, across))
+    for rows, columns, window in zip(down.unbind(1), across.unbind(1), order.int().unbind(1), strict=True):
+        finest = torch.where(rows[:, :, None] & columns[:, None], window[:, None, None], finest)
+    return finest.long()
 
 
 class Retina:
@@ -183,8 +183,18 @@ class Retina:
             raise ValueError(f"pictures of {channels} channels cannot share a batch")
         if self.mean is not None and len(self.mean) != channels[0]:
             raise ValueError(f"mean has {len(self.mean)} values, but the pictures have {channels[0]} channels")
+        if can_look_together(pictures, layout):
+            x = self._normalised(batch_windows(pictures, layout))
+            inside = layout.inside(layout.size)[:, :, None].to(x.device)
+            return Glimpse(torch.where(inside, x, 0.0), layout, self.mean, self.std)
         seen = [self._look(picture, layout, sample) for sample, picture in enumerate(opened)]
         return Glimpse(torch.stack(seen), layout, self.mean, self.std)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """(..., C, S, S)."""
+        if self.mean is None or self.std is None:
+            return x
+        return (x - self.mean.to(x).view(-1, 1, 1)) / self.std.to(x).view(-1, 1, 1)
 
     def _look(self, picture: Picture, layout: Layout, sample: int) -> Tensor:
         """(K, C, S, S): the windows of one picture."""
@@ -222,8 +232,7 @@ class Retina:
         x = torch.cat([_cells(picture, strip, columns, like, shrink) for strip in strips], -2)
         if shrink > 1:
             x = _to_the_edge(_to_the_edge(x, whole[0], rows, -2), whole[1], columns, -1)
-        if self.mean is not None and self.std is not None:
-            x = (x - self.mean.to(x).view(-1, 1, 1)) / self.std.to(x).view(-1, 1, 1)
+        x = self._normalised(x)
         if whole[0].overhangs or whole[1].overhangs:
             inside = whole[0].inside[:, None] & whole[1].inside
             x = torch.where(inside.to(x.device), x, 0.0)

@@ -112,9 +112,10 @@ class _KeptNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, weight, index, mean, var = ctx.saved_tensors
         wanted = [True, True, True]
-        # As if the statistics were constants ...
+        # As if the statistics were constants; kernels on accelerators ask for saved ones, though they may be empty ...
+        none = mean.new_empty(0)
         dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            grads[0], x, weight, mean, var, None, None, False, ctx.eps, wanted
+            grads[0], x, weight, mean, var, none, none, False, ctx.eps, wanted
         )
         # ... and what reaches the kept cells through them.
         spread = (var + ctx.eps).rsqrt()

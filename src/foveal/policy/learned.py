@@ -42,6 +42,7 @@ def draw_places(scores: Tensor, layout: Layout, *, count: int = 1, temperature: 
         >>> fixations.shape
         torch.Size([1, 2, 2])
     """
+    layout = layout.to("cpu")
     inside = scored_cells(scores, layout)
     refuse_no_numbers(scores, inside)
     inside = inside.to(scores.device)

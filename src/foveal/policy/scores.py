@@ -86,6 +86,7 @@ def places(
         >>> places(scores, layout)[0].tolist()
         [[0.28125, 0.53125]]
     """
+    layout = layout.to("cpu")
     inside = scored_cells(scores, layout)
     refuse_no_numbers(scores, inside)
     whole_number(count, "count", 1)
@@ -138,7 +139,7 @@ def scored_cells(scores: Any, layout: Layout) -> Tensor:
     square = scores.ndim == 3 and scores.shape[1] == scores.shape[2] >= 1 and len(scores) == len(layout)
     if not square or layout.num_windows != 1:
         raise ValueError(f"scores have shape {tuple(scores.shape)}; {expected}")
-    return layout.inside(scores.shape[-1])[:, 0]
+    return layout.to("cpu").inside(scores.shape[-1])[:, 0]
 
 
 def refuse_no_numbers(scores: Tensor, inside: Tensor) -> None:
