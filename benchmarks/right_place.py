@@ -12,10 +12,8 @@ closes.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,12 +28,10 @@ from torch.nn import functional as F
 from ways_of_looking import Way, ways
 
 from foveal import Layout, Retina, foveate, unfoveate
-from foveal.policy.learned import draw_places, mixture_loss
+from foveal.policy.learned import mixture_loss
+from foveal.policy.scores import places
 from foveal.retina import Glimpse
 from foveal.whole_file import whole_file
-
-SURVEYED, LOOKS = 0.2, 2
-"""What is learned first from surveys alone, of all steps; and the looks at each canvas after that."""
 
 
 class SmallResNet(nn.Module):
@@ -94,7 +90,10 @@ def train(name: str, way: Way, data: Canvases, run: Run, kept: Path) -> dict[str
     torch.manual_seed(run.seed)
     network, device = SmallResNet(), data.device
     model: nn.Module = foveate(network, halo=way.halo, pool=run.pool) if way.windows else network
-    whole = nn.ModuleList([model, nn.Identity() if way.head is None else way.head]).to(device)
+    parts = {"network": model}
+    if way.head is not None:  # and a second network, which teaches it and is left behind
+        parts |= {"head": way.head, "teacher": foveate(SmallResNet())}
+    whole = nn.ModuleDict(parts).to(device)
     whole.train().to(memory_format=torch.channels_last)  # in which all ways are fastest
     optimiser, schedule = _optimiser(whole, run)
     order = np.random.default_rng(run.seed)
@@ -115,10 +114,11 @@ def train(name: str, way: Way, data: Canvases, run: Run, kept: Path) -> dict[str
             if way.head is None:
                 loss = F.cross_entropy(model(_shown(way, x, centres)).float(), labels, label_smoothing=0.1)
             else:
-                loss = _learn(model, way, x, labels, looks=0 if step < SURVEYED * run.steps else LOOKS)
+                loss = _learn(way, whole, x, labels)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+        for part in whole.values():
+            nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         losses.append(loss.detach())
@@ -144,7 +144,9 @@ def train(name: str, way: Way, data: Canvases, run: Run, kept: Path) -> dict[str
 
 def test(model: nn.Module, way: Way, data: Canvases) -> dict[str, Any]:
     """The accuracy at each size of the objects, and how many canvases have a fovea near theirs."""
-    model.eval()
+    for part in (model, way.head):
+        if part is not None:
+            part.eval()
     accuracy, near = {}, 0.0
     for side in TESTED:
         right = 0
@@ -179,37 +181,31 @@ def _found(shown: Glimpse, centres: Tensor) -> int:
     return int(((away <= 24) & (layout.levels == 0)).any(1).sum())
 
 
-def _learn(model: nn.Module, way: Way, x: Tensor, labels: Tensor, *, looks: int) -> Tensor:
-    """The task's loss of a look, and of a survey that teaches where to look: no boxes, only the labels.
+def _learn(way: Way, parts: nn.ModuleDict, x: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a look, and that of a survey which teaches the head where to look: no boxes, only the labels.
 
-    The survey shows the whole canvas half as finely. How likely each place of it says the label to be, and how likely
-    the head finds the place, give together where the object has to be: looks go to places drawn from that.
+    A second network surveys the whole canvas half as finely. How likely each place of it says the label to be, and how
+    likely the head finds the place, give together where the object has to be (a mixture over places). Half of the
+    canvases are looked at there, the others where the head alone would look: as they will be, with no label.
     """
-    assert way.head is not None
     assert way.widest is not None
     assert way.windows is not None
     glimpse = way.widest(x)
-    scores = way.head.train()(glimpse).float()
-    said = _surveyed(model, x, labels, scores.shape[-1], glimpse.layout.size)
-    loss = mixture_loss(scores, glimpse.layout, said)
-    if not looks:
-        return loss
-    likely = (scores.flatten(1).log_softmax(1) + said.flatten(1)).detach().view_as(scores)
-    index, places = draw_places(likely, glimpse.layout, count=looks * way.fixations)
-    drawn = places.unflatten(1, (looks, way.fixations)).flatten(0, 1)
-    logits = model(way.windows.look(x.repeat_interleave(looks, 0), drawn)).float()
-    wrong = F.cross_entropy(logits, labels.repeat_interleave(looks), label_smoothing=0.1, reduction="none")
-    chosen = scores.flatten(1).gather(1, index).unflatten(1, (looks, way.fixations)).logsumexp(2)
-    return loss - (chosen.log_softmax(1) - wrong.view(-1, looks)).logsumexp(1).mean()  # a mixture over looks, too
+    scores = parts["head"](glimpse).float()
+    said = _surveyed(parts["teacher"], x, labels, scores.shape[-1], glimpse.layout.size)
+    chances = torch.stack([scores + said, scores]).detach().flatten(2).softmax(2).view(2, *scores.shape)
+    told, own = (places(each, glimpse.layout, count=way.fixations, how="local") for each in chances)
+    fixations = torch.cat([told[: len(x) // 2], own[len(x) // 2 :]])
+    logits = parts["network"](way.windows.look(x, fixations)).float()
+    return mixture_loss(scores, glimpse.layout, said) + F.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
-def _surveyed(model: nn.Module, x: Tensor, labels: Tensor, cells: int, size: int) -> Tensor:
+def _surveyed(teacher: nn.Module, x: Tensor, labels: Tensor, cells: int, size: int) -> Tensor:
     """(B, cells, cells): the logarithm of how likely each place of the canvas says the label to be."""
     survey = _tiling(x.shape[-1], size, len(x), x.device)
-    with _statistics_kept(model):  # they are to be those of looks, which are what is evaluated
-        maps = unfoveate(model.forward_features(Retina(size)(x, layout=survey)), survey, cells)
+    maps = unfoveate(teacher.forward_features(Retina(size)(x, layout=survey)), survey, cells)
     around = F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)  # a look's answer is a mean of cells too
-    said = model.head(around.movedim(1, -1)).float().log_softmax(-1)  # (B, cells, cells, classes)
+    said = teacher.head(around.movedim(1, -1)).float().log_softmax(-1)  # (B, cells, cells, classes)
     return said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
 
 
@@ -217,19 +213,6 @@ def _surveyed(model: nn.Module, x: Tensor, labels: Tensor, cells: int, size: int
 def _tiling(canvas: int, size: int, batch: int, device: torch.device) -> Layout:
     """The whole canvas at level 1: the same for every step, so its tables are worked out once."""
     return Layout.stack([Layout.tiling(picture=(canvas, canvas), size=size, level=1)] * batch).to(device)
-
-
-@contextlib.contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
 
 
 def show(results: list[dict[str, Any]]) -> None:

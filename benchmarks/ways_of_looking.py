@@ -123,7 +123,7 @@ def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
             head = SaliencyHead(64).to(device)
 
             def likely(glimpse: Glimpse) -> Tensor:
-                scores = head.eval()(glimpse).float()
+                scores = head(glimpse).float()
                 return scores.flatten(1).softmax(1).view_as(scores)
 
             cells = windows.cells + (count - 1) * windows.size**2 + whole.cells

@@ -55,6 +55,17 @@ def test_its_gradients_are_those_of_the_formula() -> None:
     assert torch.autograd.gradcheck(run, (x, norm.weight, norm.bias))
 
 
+def test_an_earlier_pass_over_all_cells_can_still_be_gone_back_through() -> None:
+    norm, x, kept = case()
+    x.requires_grad_()
+    both = norm(x).square().sum() + norm_kept(norm, x, kept).square().sum()
+    both.backward()
+    together, x.grad = x.grad, None
+    for one in (norm(x), norm_kept(norm, x, kept)):
+        one.square().sum().backward()
+    torch.testing.assert_close(x.grad, together)
+
+
 def test_half_precision_stays_half_precision() -> None:
     norm, x, kept = case(dtype=torch.float32)
     half = x.bfloat16()

@@ -73,8 +73,9 @@ def batch_norm_kept(
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             share = torch.as_tensor(0.0 if momentum is None else momentum).to(running_mean)
-            running_mean.lerp_(mean.to(running_mean), share)
-            running_var.lerp_((var * count / (count - 1)).to(running_var), share)
+            # Through `.data`, unseen by autograd as in PyTorch's own: an earlier pass may wait for its backward.
+            running_mean.data.lerp_(mean.to(running_mean), share)
+            running_var.data.lerp_((var * count / (count - 1)).to(running_var), share)
     return result
 
 
