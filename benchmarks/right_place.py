@@ -253,6 +253,11 @@ def main() -> None:
     file = given.out / f"canvas{given.canvas}-{run.pool}-seed{run.seed}-steps{run.steps}x{run.batch}.jsonl"
     possible = ways(given.canvas, given.size, torch.device(given.device))
     wanted = list(possible) if given.ways is None else [name for name in given.ways.split(",") if name]
+    unknown = [name for name in wanted if name not in possible]
+    if unknown:
+        parser.error(f"--ways: there is no {unknown[0]!r}; choose from {', '.join(possible)}")
+    if not (given.folder / "objects.zip").is_file():
+        parser.error(f"{given.folder}: holds no objects.zip; give the folder of tiny_imagenet")
     data = Canvases(given.folder, given.canvas, given.device) if wanted else None
     for name in wanted:
         if data is not None and not any(result["way"] == name for result in _results(file)):

@@ -59,6 +59,10 @@ def test_where_the_fovea_loses_it_is_said() -> None:
     assert not Measured("resize", 64, 100, 10.0, faster=0.5).verdict
 
 
+def test_where_the_dense_network_cannot_run_there_is_no_verdict() -> None:
+    assert not Measured("fovea", 64, 100, 10.0, faster=0.0).verdict
+
+
 def test_rounds_are_interleaved_and_the_first_not_counted() -> None:
     calls: list[str] = []
     times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 4)

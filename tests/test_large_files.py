@@ -75,6 +75,12 @@ def test_a_pyramid_is_found_and_pages_are_none(tmp_path):
     assert list(open_picture(tmp_path / "pages.tif").sizes) == [1]
 
 
+@pytest.mark.parametrize("sides", [(60, 4000), (4000, 60)])
+def test_stored_copies_are_known_by_the_longer_side_which_rounding_hardly_changes(sides, tmp_path):
+    file = saved(tmp_path, np.zeros((*sides, 3), np.uint8), "narrow.tif", **FILES["pyramid.tif"])
+    assert sorted(in_parts(file).sizes) == [1, 2, 4, 8, 16, 32]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["turned.jpg", "turned.tif"])
 def test_turned_pictures_are_shown_upright(orientation, name, tmp_path, monkeypatch):

@@ -405,3 +405,23 @@ def test_layouts_of_large_batches_are_not_kept_and_kept_ones_can_be_trained_with
         layout = retina(torch.rand(3, 17, 23)).layout
     assert retina(torch.rand(3, 17, 23)).layout is layout
     assert not layout.origins.is_inference()
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 3, 16, 16), (2, 3, 3, 8, 8), (3, 3, 16, 16), (1, 3, 3, 16, 16)])
+def test_pixels_that_are_not_those_of_the_layout_are_refused(shape):
+    layout = Layout.foveal(picture=[(64, 64)] * 2, size=16, levels=3)
+    with pytest.raises(ValueError, match=r"expected \(2, 3, C, 16, 16\)"):
+        Glimpse(torch.zeros(shape), layout)
+
+
+def test_where_no_window_lies_an_infinite_cell_is_not_drawn():
+    layout = Layout.windows(picture=(8, 8), size=4, windows=[(0, 0, 0)])
+    drawing = Glimpse(torch.full((1, 1, 1, 4, 4), -torch.inf), layout).render(8, 8)
+    assert (drawing[0, 0, :4, :4] == -torch.inf).all()
+    assert (drawing[0, 0, 4:] == 0).all()
+    assert (drawing[0, 0, :, 4:] == 0).all()
+
+
+def test_enlarge_is_true_or_false():
+    with pytest.raises(ValueError, match="enlarge is 'no'; expected True or False"):
+        Retina(16, enlarge="no")

@@ -36,7 +36,7 @@ class Measured:
         side: of the pictures, in pixels.
         cells: that the network sees of each.
         milliseconds: median for a batch; `low` and `high` hold the middle half.
-        faster: how many times the dense network's median this one fits into.
+        faster: how many times the dense network's median this one fits into; 0 where the dense one could not run.
         ideal: the same by cells alone.
         error: why it could not run, in one line; the figures are then 0.
     """
@@ -54,7 +54,7 @@ class Measured:
     @property
     def verdict(self) -> str:
         """In words, where the fovea loses against the dense network; else empty."""
-        lost = self.way.startswith("fovea") and not self.error and self.faster < 1
+        lost = self.way.startswith("fovea") and not self.error and 0 < self.faster < 1
         return f"SLOWER than dense: {1 / self.faster:.2f} times its time" if lost else ""
 
 

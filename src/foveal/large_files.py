@@ -110,7 +110,8 @@ class VipsPicture:
         turned = self._orientation >= 5
         self._sizes = [(image.width, image.height) if turned else (image.height, image.width) for image in sizes]
         self.height, self.width = self._sizes[0]
-        self.sizes = {round(self.height / height): (height, width) for height, width in reversed(self._sizes)}
+        longer = max(self.height, self.width)  # the shorter side may be a pixel in all of them
+        self.sizes = {round(longer / max(sides)): sides for sides in reversed(self._sizes)}
 
     def best_shrink(self, rows: Span, columns: Span) -> int:
         """The shrink at which a window is read best: its cells average more pixels than that anyway."""

@@ -31,12 +31,26 @@ class Glimpse:
         pixels: (B, K, C, S, S) float, normalised if the retina normalises; 0 outside the picture.
         layout: where the K windows lie.
         mean, std: (C,) of the normalisation, None where there was none.
+
+    Raises:
+        ValueError: if the pixels are not those of the layout's windows.
     """
 
     pixels: Tensor
     layout: Layout
     mean: Tensor | None = None
     std: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if torch.compiler.is_compiling():  # what is compared here would be fixed in the graph
+            return
+        size, windows, pictures = self.layout.size, self.layout.num_windows, len(self.layout)
+        shape = tuple(self.pixels.shape)
+        if len(shape) != 5 or shape[1] != windows or shape[3:] != (size, size) or pictures not in (1, shape[0]):
+            raise ValueError(
+                f"pixels have shape {shape}; expected ({pictures}, {windows}, C, {size}, {size}), as the layout has "
+                f"{windows} windows of {size} x {size} cells for {pictures} picture(s)"
+            )
 
     def render(self, height: int, width: int) -> Tensor:
         """Draws what was seen: at each place the finest cell that covers it.
@@ -80,7 +94,7 @@ def draw(maps: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     batch = torch.arange(len(maps), device=maps.device)[:, None, None] * layout.num_windows * n * n
     rows = maps.permute(0, 1, 3, 4, 2).reshape(-1, maps.shape[2])
     drawing = F.embedding(batch + index, rows)
-    return (drawing * seen.to(drawing)[..., None]).permute(0, 3, 1, 2)
+    return torch.where(seen[..., None], drawing, 0.0).permute(0, 3, 1, 2)
 
 
 def _finest(layout: Layout, places: list[Tensor]) -> Tensor:
@@ -134,6 +148,8 @@ class Retina:
         if (mean is None) != (std is None):
             raise ValueError("mean and std go together; give both or neither")
         Layout.foveal(picture=(1, 1), size=size, levels=levels)  # refuses an impossible size or number of levels
+        if not isinstance(enlarge, bool):
+            raise ValueError(f"enlarge is {enlarge!r}; expected True or False")
         self.size, self.levels, self.enlarge = size, levels, enlarge
         self.mean = None if mean is None else _channel_values(mean, "mean")
         self.std = None if std is None else _channel_values(std, "std")

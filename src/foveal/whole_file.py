@@ -37,8 +37,11 @@ def whole_file(path: str | os.PathLike[str], mode: str = "w", *, newline: str | 
         with open(beside, mode, **text) as file:
             yield file
         os.replace(beside, place)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(beside):
+            error.filename = str(path)  # the name that is known outside
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise
 
 
