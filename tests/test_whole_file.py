@@ -75,5 +75,5 @@ def test_the_longest_name_that_a_disk_takes_can_be_written(tmp_path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here, where no file can be made")
 def test_what_cannot_be_written_is_told_by_its_own_name():
-    with pytest.raises(OSError, match="/proc/seen.png"), whole_file("/proc/seen.png"):
+    with pytest.raises(OSError, match=r"/proc/seen\.png"), whole_file("/proc/seen.png"):
         pass
