@@ -22,7 +22,7 @@ def all_at_once(*given_arguments, **more):
         foveal.halo_table.FEW_WINDOWS = before
 
 
-@given(layouts(), st.sampled_from([1, 2, 4]), RIMS, st.integers(1, 3))
+@given(layouts(), st.sampled_from([1, 2, 4]), RIMS, st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
 def test_a_table_of_parts_is_the_table_of_all_windows_at_once(layout, n, padding, more):
     batch = len(layout) if len(layout) > 1 else more

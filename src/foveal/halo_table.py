@@ -102,7 +102,7 @@ def _from_parts(layout: Layout, n: int, padding: Padding, batch: int) -> HaloTab
     pictures = layout.remembered("around", lambda: [*map(around, *(rows.tolist() for rows in places))])
     target, source, weight = map(torch.from_numpy, rim_rows(layout.size, pictures, n, padding))
     more = batch // len(layout)
-    if more > 1:
+    if more != 1:
         again = torch.arange(more)[:, None] * layout.num_windows
         target = (again * ((n + top + bottom) * (n + left + right)) + target).flatten()
         source = (again[..., None] * (n * n) + source).flatten(0, 1)
