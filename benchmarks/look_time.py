@@ -1,10 +1,11 @@
 """What one look costs as pictures grow, and several looks as one layout.
 
-    python benchmarks/look_time.py [--only size,shared,choosing]
+    python benchmarks/look_time.py [--only size,shared,choosing] [--compiled]
 
 size: one look of S=64 (levels "auto": the fovea has native pixels) at pictures from 256 to 8192 px in memory, with a
 pyramid that is there already, without any, and what building one costs. shared: four fixations as one layout, through
-ResNet-18, against four looks, and against dense. choosing: what finding the place adds to such a look.
+ResNet-18, against four looks, and against dense; with --compiled also planned and compiled, against dense compiled
+likewise. choosing: what finding the place adds to such a look.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import time
 
 import torch
+import torch._inductor.config
 from network_time import resnet18
 from side_by_side import arguments, compare
 
-from foveal import Layout, Retina, foveate, open_picture
+from foveal import Layout, Retina, foveate, open_picture, planned
 from foveal.models.saliency import load_saliency
 from foveal.policy.policies import Scanpath
 from foveal.policy.scores import contrast, feature_energy
@@ -41,7 +43,7 @@ def by_size(repeats: int) -> None:
     print("  the first look, which builds the pyramid: " + ", ".join(f"{s} px {built[s] * 1e3:.1f} ms" for s in sides))
 
 
-def shared(repeats: int) -> None:
+def shared(repeats: int, compiled: bool) -> None:
     network = resnet18()
     fovea, retina = foveate(network), Retina(64, 5)
     picture = torch.rand(1, 3, 1024, 1024).contiguous(memory_format=torch.channels_last)
@@ -49,21 +51,33 @@ def shared(repeats: int) -> None:
         points = [(0.5 + y * spread, 0.5 + x * spread) for y in (-1, 1) for x in (-1, 1)]
         layout = Layout.scan(picture=(1024, 1024), size=64, levels=5, fixations=points)
         windows = layout.num_windows
-        with torch.inference_mode():
-            middle = compare(
-                f"ResNet-18, 1024 px, S=64, L=5, fixations at 0.5 +- {spread}: {windows} windows instead of 20",
-                {
-                    "dense": lambda: network(picture),
-                    "four looks": lambda points=points: [fovea(retina(picture, point)) for point in points],  # type: ignore[misc]
-                    "one layout": lambda layout=layout: fovea(retina(picture, layout=layout)),  # type: ignore[misc]
-                },
-                repeats,
-                {"four looks": 1024**2 / (20 * 64**2), "one layout": 1024**2 / (windows * 64**2)},
-            )
+        pixels = 1024**2 / (windows * 64**2)
+        runs = {
+            "dense": lambda: network(picture),
+            "four looks": lambda points=points: [fovea(retina(picture, point)) for point in points],  # type: ignore[misc]
+            "one layout": lambda layout=layout: fovea(retina(picture, layout=layout)),  # type: ignore[misc]
+        }
+        ideal = {"four looks": 1024**2 / (20 * 64**2), "one layout": pixels}
+        if compiled:
+            glimpse = retina(picture, layout=layout)
+            fast, fast_dense = torch.compile(planned(fovea, glimpse)), torch.compile(network)
+            with torch.no_grad(), torch._inductor.config.patch(freezing=True):
+                fast(glimpse.pixels), fast_dense(picture)
+            runs |= {
+                "dense, compiled": lambda fast_dense=fast_dense: fast_dense(picture),  # type: ignore[misc]
+                "one layout, compiled": lambda fast=fast, layout=layout: fast(retina(picture, layout=layout).pixels),  # type: ignore[misc]
+            }
+            ideal["one layout, compiled"] = pixels
+        with torch.no_grad():
+            title = f"ResNet-18, 1024 px, S=64, L=5, fixations at 0.5 +- {spread}: {windows} windows instead of 20"
+            middle = compare(title, runs, repeats, ideal)
         share = middle["one layout"] / middle["four looks"]
         print(f"  one layout against four looks: {share:.2f} of the time; by windows {windows / 20:.2f}")
-        ratio = middle["dense"] / middle["one layout"] / (1024**2 / (windows * 64**2))
-        print(f"  against dense: {ratio:.2f} of the ratio of pixels")
+        print(f"  against dense: {middle['dense'] / middle['one layout'] / pixels:.2f} of the ratio of pixels")
+        if compiled:
+            least = middle["one layout, compiled"]
+            for name in ("dense", "dense, compiled"):
+                print(f"  compiled, against {name}: {middle[name] / least / pixels:.2f} of the ratio of pixels")
 
 
 def choosing(repeats: int) -> None:
@@ -91,9 +105,12 @@ def choosing(repeats: int) -> None:
 
 
 def main() -> None:
-    given = arguments(__doc__, only={"default": "size,shared,choosing"})
+    given = arguments(__doc__, only={"default": "size,shared,choosing"}, compiled={"action": "store_true"})
     for part in given.only.split(","):
-        {"size": by_size, "shared": shared, "choosing": choosing}[part](given.repeats)
+        if part == "shared":
+            shared(given.repeats, given.compiled)
+        else:
+            {"size": by_size, "choosing": choosing}[part](given.repeats)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ runs the layer's original operation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -87,13 +88,28 @@ def padded_for_a_step(x: Tensor, layout: Layout, padding: int | Padding, value: 
     table = _known_table(x, layout, padding, batch)
     left, right, top, bottom = padding
     height, width = x.shape[2] + top + bottom, x.shape[3] + left + right
-    # What no window covers keeps its value: each table has buffers of its own.
     shape = (len(x), height, width, x.shape[1])
-    padded = scratch(table, (shape, value), lambda: torch.full(shape, value, dtype=x.dtype))
+    held = scratch(_Held, (shape, value, x.dtype), lambda: _Held(torch.empty(shape, dtype=x.dtype)))
+    if held.table is not table:  # what no window covers keeps its value as long as one table fills the rest
+        held.maps.fill_(value)
+        held.table = table
+    padded = held.maps
     padded[:, top : height - bottom, left : width - right] = x.permute(0, 2, 3, 1)
     rim = weighted_rows(_rows(x), table.source, table.weight)
     padded.view(-1, x.shape[1]).index_copy_(0, table.target, rim)
     return padded.permute(0, 3, 1, 2)
+
+
+@dataclass
+class _Held:
+    """A buffer for padded maps of one shape, and the table that fills its rim; other looks write over it."""
+
+    maps: Tensor
+    table: HaloTable | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.maps.nbytes
 
 
 def filtered(x: Tensor, layout: Layout, weight: Tensor, bias: Tensor | None) -> Tensor | None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from foveal.layout import Layout
+from foveal.recall import FEW_WINDOWS
+from foveal.rim_parts import around, rim_rows
 
 Padding = tuple[int, int, int, int]  # left, right, top, bottom, as torch.nn.functional.pad counts
 
@@ -47,6 +49,8 @@ def halo_table(layout: Layout, n: int, padding: Padding, *, batch: int | None = 
         padding: (left, right, top, bottom) in cells.
         batch: pictures in the batch, where one layout serves them all.
     """
+    if _are_few(layout):
+        return _from_parts(layout, n, padding, len(layout) if batch is None else batch)
     left, right, top, bottom = padding
     device = layout.origins.device
     pictures, windows = layout.levels.shape
@@ -78,6 +82,32 @@ def halo_table(layout: Layout, n: int, padding: Padding, *, batch: int | None = 
     if torch.compiler.is_compiling():  # a traced graph cannot know how many are covered
         return HaloTable(target, source, weight, covered)
     return HaloTable(target[covered], source[covered], weight[covered], None)
+
+
+def _are_few(layout: Layout) -> bool:
+    """Whether tables are made window by window: for few, steps over all of them at once are mostly overhead."""
+    rows = layout.origins
+    return (
+        not torch.compiler.is_compiling()
+        and type(rows) is Tensor
+        and rows.is_cpu
+        and len(rows[0]) * len(rows) <= FEW_WINDOWS
+    )
+
+
+def _from_parts(layout: Layout, n: int, padding: Padding, batch: int) -> HaloTable:
+    """The same table, put together from parts that other tables have, too."""
+    left, right, top, bottom = padding
+    places = layout.origins, layout.levels, layout.valid
+    pictures = layout.remembered("around", lambda: [*map(around, *(rows.tolist() for rows in places))])
+    target, source, weight = map(torch.from_numpy, rim_rows(layout.size, pictures, n, padding))
+    more = batch // len(layout)
+    if more != 1:
+        again = torch.arange(more)[:, None] * layout.num_windows
+        target = (again * ((n + top + bottom) * (n + left + right)) + target).flatten()
+        source = (again[..., None] * (n * n) + source).flatten(0, 1)
+        weight = weight.repeat(more, 1)
+    return HaloTable(target, source, weight, None)
 
 
 def _rim_cells(n: int, padding: Padding, device: torch.device) -> Tensor:

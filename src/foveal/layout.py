@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.arguments import DEEPEST, fixation_places, one_picture, picture_sides, whole_number, window_place
@@ -101,20 +103,9 @@ class Layout:
                 for sides, total in zip(pictures.tolist(), count.tolist(), strict=True)
             ]
         )
-        place = fixations * read
-        parent = torch.zeros_like(read)
-        origins = []
-        for level in range(most - 1, -1, -1):
-            covered, step = size << level, lattice << level
-            last = -((covered - read) // step).clamp(max=0) * step  # in integers: sides may pass what a float holds
-            nearest = torch.round((place - covered / 2) / step).long() * step
-            origin = nearest.clamp(min=torch.zeros_like(last), max=last)
-            inside = origin.clamp(min=parent, max=parent + covered)
-            parent = torch.where((level < count - 1)[:, None], inside, torch.zeros_like(origin))
-            origins.append(parent)
+        stacked = _chain_origins((fixations * read).numpy(), read.numpy(), count.numpy(), size, lattice)
         level_rows = torch.arange(most).expand(len(read), most)
         valid = level_rows < count[:, None]
-        stacked = torch.stack(origins[::-1], 1)
         # A place that only fills the batch repeats the widest window that the picture really has.
         index = torch.minimum(level_rows, count[:, None] - 1)
         stacked = stacked.gather(1, index[..., None].expand(-1, -1, 2))
@@ -368,6 +359,28 @@ class Layout:
             return order, alone.gather(1, order)
 
         return self.remembered(("tokens", n), compute)
+
+
+def _chain_origins(
+    place: NDArray[np.float64], read: NDArray[np.int64], count: NDArray[np.int64], size: int, lattice: int
+) -> Tensor:
+    """(B, most, 2) int64: where the windows of foveal chains begin, level 0 first; in NumPy, whose steps cost less.
+
+    Args:
+        place: (B, 2), the points looked at, in pixels; `read` (B, 2), the sides of the pictures.
+        count: (B,), the levels of each.
+        size, lattice: as of `Layout.foveal`.
+    """
+    parent, origins = np.zeros_like(read), []
+    for level in range(int(count.max()) - 1, -1, -1):
+        covered, step = size << level, lattice << level
+        last = np.maximum(-((covered - read) // step), 0) * step  # in integers: sides may pass what a float holds
+        nearest = np.round((place - covered / 2) / step).astype(np.int64) * step
+        origin = np.minimum(np.maximum(nearest, 0), last)
+        inside = np.minimum(np.maximum(origin, parent), parent + covered)
+        parent = np.where((level < count - 1)[:, None], inside, 0)
+        origins.append(parent)
+    return torch.from_numpy(np.stack(origins[::-1], 1))
 
 
 def _level_counts(levels: Any, pictures: Tensor, size: int) -> Tensor:

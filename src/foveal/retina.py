@@ -243,7 +243,9 @@ class Retina:
         if not (rows.empty or columns.empty):
             box = (rows.first, columns.first, rows.last - rows.first, columns.last - columns.first)
             picture.hold(*box, shrink=shrink)
-        if not like.requires_grad:  # the gradient of every strip would be as large as the picture
+        # Floats are averaged as they lie, so there is no copy of them to keep in the cache; and the gradient of every
+        # strip would be as large as the picture.
+        if not like.requires_grad and not (like.is_floating_point() and rows.whole):
             strips = rows.split(max(1, _STRIP_PIXELS // max(1, columns.last - columns.first)))
         x = torch.cat([_cells(picture, strip, columns, like, shrink) for strip in strips], -2)
         if shrink > 1:

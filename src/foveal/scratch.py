@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 BUFFERS = 64
 """How many each thread keeps, the latest; a network has a few for each of its stages."""
@@ -22,7 +22,19 @@ LARGEST = 1 << 26
 _own = threading.local()
 
 
-def scratch(owner: object, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+class Buffer(Protocol):
+    """A tensor, or what holds one."""
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        ...
+
+
+B = TypeVar("B", bound=Buffer)
+
+
+def scratch(owner: object, key: Hashable, make: Callable[[], B]) -> B:
     """The buffer of this name, as it was left; made where there is none.
 
     Args:
@@ -37,13 +49,14 @@ def scratch(owner: object, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         >>> scratch(owner, "a", lambda: torch.zeros(3))
         tensor([1., 1., 1.])
     """
-    kept: OrderedDict[Hashable, tuple[Tensor, object]] | None = getattr(_own, "kept", None)
+    kept: OrderedDict[Hashable, tuple[Any, object]] | None = getattr(_own, "kept", None)
     if kept is None:
         kept = _own.kept = OrderedDict()
     name = (id(owner), key)
     if name in kept:
         kept.move_to_end(name)
-        return kept[name][0]
+        known: B = kept[name][0]
+        return known
     with torch.inference_mode(False):  # ordinary tensors, which any later call may write to
         found = make()
     if found.nbytes <= LARGEST:

@@ -36,8 +36,11 @@ def conv_of_padded(
     rows, columns = (
         (side - kernel) // step + 1 for side, kernel, step in zip(x.shape[2:], weight.shape[2:], stride, strict=True)
     )
-    plain = groups == 1 and dilation == (1, 1) and weight.shape[2:].numel() > 1
-    few = max(rows, columns) <= 2 or len(x) * rows * columns <= FEW
+    plain = groups == 1 and dilation == (1, 1)
+    if weight.shape[2:].numel() == 1:  # of these the ordinary kernels are slow only where they leave cells out
+        few = stride != (1, 1) and max(rows, columns) <= 4
+    else:
+        few = max(rows, columns) <= 2 or len(x) * rows * columns <= FEW
     if not (plain and few and _can_gather(x, weight)):
         return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
     patches = x.permute(0, 2, 3, 1).unfold(1, weight.shape[2], stride[0]).unfold(2, weight.shape[3], stride[1])

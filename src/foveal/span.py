@@ -39,6 +39,11 @@ class Span:
         """(count,) bool: which cells hold any of the picture."""
         return self._edges()[:-1] < self.side - _SLACK
 
+    @property
+    def whole(self) -> bool:
+        """Whether every cell holds whole pixels."""
+        return self.step == round(self.step) and self.start == math.floor(self.start)
+
     def split(self, pixels: int) -> list[Span]:
         """The same cells in runs that hold about so many pixels, at least one cell each."""
         many = max(1, int(pixels / self.step))
@@ -55,7 +60,7 @@ class Span:
         Returns:
             x with `count` cells along the axis.
         """
-        if self.step == round(self.step) and self.start == math.floor(self.start):
+        if self.whole:
             return self._average_whole(x, axis)
         index, share = _taps(self.start, self.step, self.cells.start, self.cells.stop, self.side)
         index = index.clamp(max=self.first + x.shape[axis] - 1) - self.first

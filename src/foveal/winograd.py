@@ -12,7 +12,9 @@ import weakref
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.halo_table import HaloTable
@@ -95,24 +97,16 @@ def tile_tables(
     tables = []
     for start in range(0, windows, at_once):
         many = min(at_once, windows - start)
-        own = torch.arange(start, start + many)
-        parts = (cells[:, None] + (own * side * side)[:, None, None]).reshape(-1)  # (16 * many * tiles * 4)
+        own = np.arange(start, start + many) * (side * side)
+        parts = (cells[:, None] + own[:, None, None]).reshape(-1)  # (16 * many * tiles * 4)
         each = count[parts]
-        entry = torch.repeat_interleave(torch.arange(len(parts)), each)
-        before = each.cumsum(0) - each
-        place = first[parts][entry] + torch.arange(len(entry)) - before[entry]
-        shares = weight[place] * signs.expand(16, many * tiles, 4).reshape(-1)[entry]
-        rows = back[..., 0] * (many * tiles) + back[..., 1] + (torch.arange(many) * tiles)[:, None, None]
-        tables.append(
-            TileTable(
-                source[place],
-                before.view(-1, 4)[:, 0].contiguous(),
-                shares.float(),
-                many * tiles,
-                rows.reshape(-1, 9),
-                sign.repeat(many, 1),
-            )
-        )
+        before = each.cumsum() - each
+        place = np.arange(int(each.sum())) + np.repeat(first[parts] - before, each)
+        shares = weight[place] * np.repeat(np.broadcast_to(signs, (16, many * tiles, 4)).reshape(-1), each)
+        rows = back[..., 0] * (many * tiles) + back[..., 1] + (np.arange(many) * tiles)[:, None, None]
+        made = source[place], before[::4], shares.astype(np.float32), rows.reshape(-1, 9), np.tile(sign, (many, 1))
+        index, offsets, share, back_rows, back_sign = (torch.from_numpy(np.ascontiguousarray(part)) for part in made)
+        tables.append(TileTable(index, offsets, share, many * tiles, back_rows, back_sign))
     return tables
 
 
@@ -163,47 +157,48 @@ def padded_tables(windows: int, n: int, channels: int) -> list[TileTable]:
         return tile_tables(None, windows, n, channels)
 
 
-def _padded_sources(windows: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cells = torch.arange(windows * (n + 2) ** 2)
-    return cells, torch.ones_like(cells), cells, torch.ones(len(cells), dtype=torch.float64)
+_Sources = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
-def _sources(halo: HaloTable, windows: int, n: int, rim_alone: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _padded_sources(windows: int, n: int) -> _Sources:
+    cells = np.arange(windows * (n + 2) ** 2)
+    return cells, np.ones_like(cells), cells, np.ones(len(cells))
+
+
+def _sources(halo: HaloTable, windows: int, n: int, rim_alone: bool) -> _Sources:
     """For each cell of the padded maps: where its sources begin, how many; then the sources and their weights."""
     side = n + 2
-    padded = torch.arange(windows * side * side).view(windows, side, side)
-    inside = padded[:, 1:-1, 1:-1].flatten()[: 0 if rim_alone else None]
-    held = halo.weight != 0
+    padded = np.arange(windows * side * side).reshape(windows, side, side)
+    inside = padded[:, 1:-1, 1:-1].ravel()[: 0 if rim_alone else None]
+    target, source, weight = halo.target.numpy(), halo.source.numpy(), halo.weight.double().numpy()
+    held = weight != 0
     number = held.sum(1)
-    count = torch.zeros(padded.numel(), dtype=torch.int64)
-    count[inside] = 1
-    count[halo.target] = number
-    source = torch.cat([torch.arange(len(inside)), halo.source[held]])
-    weight = torch.cat([torch.ones(len(inside), dtype=torch.float64), halo.weight[held].double()])
-    first = torch.zeros_like(count)
-    first[inside] = torch.arange(len(inside))
-    first[halo.target] = len(inside) + number.cumsum(0) - number
-    return first, count, source, weight
+    count, first = np.zeros((2, padded.size), dtype=np.int64)
+    own = np.arange(len(inside))
+    count[inside], first[inside] = 1, own
+    count[target], first[target] = number, len(inside) + number.cumsum() - number
+    return first, count, np.concatenate([own, source[held]]), np.concatenate([np.ones(len(inside)), weight[held]])
 
 
 @cache
-def _patches(n: int) -> tuple[Tensor, Tensor]:
-    into = torch.kron(torch.tensor(_INTO), torch.tensor(_INTO))  # (16, 16): each row takes 4 of a tile's 4 x 4 cells
-    taken = into.nonzero()[:, 1].view(16, 4)
-    grid = torch.arange((n + 2) ** 2).view(n + 2, n + 2)
-    tiles = grid.unfold(0, 4, 2).unfold(1, 4, 2).reshape(-1, 16)
-    return tiles[:, taken].permute(1, 0, 2).contiguous(), into.gather(1, taken)[:, None].double()
+def _patches(n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    into = np.kron(_INTO, _INTO)  # (16, 16): each row takes 4 of a tile's 4 x 4 cells
+    taken = into.nonzero()[1].reshape(16, 4)
+    grid = np.arange((n + 2) ** 2).reshape(n + 2, n + 2)
+    tiles = np.lib.stride_tricks.sliding_window_view(grid, (4, 4))[::2, ::2].reshape(-1, 16)
+    signs = np.take_along_axis(into, taken, 1)[:, None].astype(np.float64)
+    return np.ascontiguousarray(tiles[:, taken].transpose(1, 0, 2)), signs
 
 
 @cache
-def _back(n: int) -> tuple[Tensor, Tensor]:
-    out = torch.kron(torch.tensor(_OUT), torch.tensor(_OUT))  # (4, 16): each result takes 9 of a tile's 16
-    taken = out.nonzero()[:, 1].view(4, 9)
-    row = torch.arange(n)
-    which = ((row % 2)[:, None] * 2 + row % 2).flatten()
-    tile = ((row // 2)[:, None] * (n // 2) + row // 2).flatten()
-    back = torch.stack([taken[which], tile[:, None].expand(-1, 9)], -1)
-    return back, out.gather(1, taken)[which].float()
+def _back(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    out = np.kron(_OUT, _OUT)  # (4, 16): each result takes 9 of a tile's 16
+    taken = out.nonzero()[1].reshape(4, 9)
+    row = np.arange(n)
+    which = ((row % 2)[:, None] * 2 + row % 2).ravel()
+    tile = ((row // 2)[:, None] * (n // 2) + row // 2).ravel()
+    back = np.stack([taken[which], np.broadcast_to(tile[:, None], (n * n, 9))], -1)
+    return back, np.take_along_axis(out, taken, 1)[which].astype(np.float32)
 
 
 @dataclass(frozen=True)
