@@ -19,6 +19,9 @@ from foveal.arguments import DEEPEST, fixation_places, one_picture, picture_side
 from foveal.coverage import own_areas
 from foveal.recall import FEW_WINDOWS, recall
 
+_LARGEST = 1 << 30
+"""Cells along a window's side, so that the widest window's side in pixels is a number of 64 bits."""
+
 
 def auto_levels(side: int, size: int) -> int:
     """The fewest levels whose widest window of `size` cells holds `side` pixels with native pixels in the fovea."""
@@ -88,7 +91,7 @@ class Layout:
         fixations = fixation_places(fixation, len(pictures))
         if len(pictures) == 1:
             pictures = pictures.expand(len(fixations), 2)
-        size = whole_number(size, "size", 1)
+        size = whole_number(size, "size", 1, _LARGEST)
         count = _level_counts(levels, pictures, size)
         most = int(count.max())
         lattice = max(1, size // 2) if lattice is None else whole_number(lattice, "lattice", 1)
@@ -290,8 +293,14 @@ class Layout:
             self._memo["known"] = recall((self.size, *map(_value, rows))) if few else {}
         return self._memo["known"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what has been worked out: it can be again, and takes a thousand times the room."""
+        kept = {key: value for key, value in self._memo.items() if key == "fixed"}  # constants of a planned network
+        return {**self.__dict__, "_memo": kept}
+
     def cell_pixels(self, n: int) -> Tensor:
         """(B, K) float64: the side, in pixels, of a cell of each window's map of `n x n` cells."""
+        whole_number(n, "n", 1)
         return torch.exp2(self.levels.double()) * (self.size / n)
 
     def cell_places(self, n: int) -> Tensor:
@@ -336,7 +345,7 @@ class Layout:
                 levels=self.levels,
                 pictures=self.pictures,
                 valid=self.valid,
-                n=n,
+                n=whole_number(n, "n", 1),
             )
 
         return self.remembered(("areas", n), compute)
