@@ -203,7 +203,7 @@ def test_one_picture_may_be_looked_at_from_several_points():
         ({"levels": 99}, "levels is 99; expected a whole number from 1 to 32"),
         ({"levels": None}, "levels is None"),
         ({"size": 0}, "size is 0"),
-        X,
+        ({"size": -16}, "size is -16; expected a whole number from 1 to"),
         ({"size": 16.0}, "size is 16.0"),
         ({"size": "16"}, "size is '16'"),
         ({"size": 15}, "size is 15; with 2 levels it must be even and a multiple of the lattice, 7"),

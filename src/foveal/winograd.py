@@ -9,6 +9,7 @@ network's large maps are bound by memory in the gathers; the few cells of window
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -66,11 +67,11 @@ def can_filter(x: Tensor, weight: Tensor, n: int) -> bool:
         and n % 2 == 0
         and len(x) * (n // 2) ** 2 >= FEWEST_TILES
         and min(weight.shape[:2]) >= FEWEST_CHANNELS
-        and (torch.compiler.is_compiling() or _can_keep(weight))
+        and (torch.compiler.is_compiling() or can_keep(weight))
     )
 
 
-def _can_keep(weight: Tensor) -> bool:
+def can_keep(weight: Tensor) -> bool:
     """Not what is made anew in each call, nor inference tensors, whose changes cannot be told."""
     return isinstance(weight, nn.Parameter) and not weight.is_inference()
 
@@ -135,7 +136,7 @@ def filter_tiles(
         beside: other maps, of the leading channels, that part of the halo is read from, and the tables for that.
     """
     rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    kernels = (_transformed(weight) if kernels is None else kernels)[:, : x.shape[1], :narrow]
+    kernels = (transformed(weight, transform_kernel) if kernels is None else kernels)[:, : x.shape[1], :narrow]
     others = None if beside is None else beside[0].permute(0, 2, 3, 1).reshape(-1, beside[0].shape[1])
     parts = []
     for number, table in enumerate(tables):
@@ -203,33 +204,32 @@ def _back(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A kernel's transform, with what tells whether the kernel has changed since."""
+    """A kernel's transforms, by what makes them, with what tells whether the kernel has changed since."""
 
     version: int
     place: int
     sums: Tensor
-    kernels: Tensor
+    made: dict[Callable[[Tensor], Tensor], Tensor]
 
 
 _KEPT: dict[int, tuple[weakref.ref[Tensor], _Kept]] = {}
 
 
-def _transformed(weight: Tensor) -> Tensor:
-    """(C_out, C, 3, 3) -> (16, C, C_out), kept for as long as the weight lives and stays as it is."""
+def transformed(weight: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """A kernel's transform, worked out in float64, and kept for as long as the kernel lives and stays as it is."""
     # Writing through `.data` leaves the version as it is: every number of the kernel has its part in these sums.
     flat = weight.detach().permute(0, 2, 3, 1).reshape(len(weight), -1)
     sums = torch.mv(flat, _anything(flat.shape[1]))
-    known = _KEPT.get(id(weight))
-    if known is not None and known[0]() is weight:
-        kept = known[1]
-        if (kept.version, kept.place) == (weight._version, weight.data_ptr()) and torch.equal(kept.sums, sums):
-            return kept.kernels
-    with torch.inference_mode(False), torch.no_grad():
-        kernels = transform_kernel(weight.detach().double()).float().contiguous()
-    kept = _Kept(weight._version, weight.data_ptr(), sums, kernels)
-    number = id(weight)
-    _KEPT[number] = (weakref.ref(weight, lambda _: _KEPT.pop(number, None)), kept)
-    return kernels
+    number, known = id(weight), _KEPT.get(id(weight))
+    kept = known[1] if known is not None and known[0]() is weight else None
+    same = kept is not None and (kept.version, kept.place) == (weight._version, weight.data_ptr())
+    if kept is None or not same or not torch.equal(kept.sums, sums):
+        kept = _Kept(weight._version, weight.data_ptr(), sums, {})
+        _KEPT[number] = (weakref.ref(weight, lambda _: _KEPT.pop(number, None)), kept)
+    if transform not in kept.made:
+        with torch.inference_mode(False), torch.no_grad():
+            kept.made[transform] = transform(weight.detach().double()).float().contiguous()
+    return kept.made[transform]
 
 
 def transform_kernel(weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.blocks.registry import create_block
+from foveal.blocks.tile_cells import mean_magnitudes
 from foveal.blocks.tile_sparse import TileSparseConv2d
 from foveal.convert.foveate import foveate
 from foveal.layout import Layout
@@ -270,3 +271,14 @@ def test_gradients_of_gradients_and_infinities_beside_the_rim():
     with torch.no_grad():
         found = conv.eval()(x, torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]))
     assert torch.equal(found[..., 4:].isnan(), plain[..., 4:].isnan())
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("size", [(16, 24), (18, 23)])
+def test_the_gate_s_means_are_those_of_a_pool(memory, size):
+    x = torch.randn(3, 5, *size).contiguous(memory_format=memory)
+    wanted = nn.functional.avg_pool2d(x.abs(), 8, ceil_mode=True)
+    for at_once in (1, 500, 1 << 19):
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            patch.setattr("foveal.blocks.tile_cells._AT_ONCE", at_once)
+            torch.testing.assert_close(mean_magnitudes(x, 8), wanted)

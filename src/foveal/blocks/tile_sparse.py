@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from foveal.blocks.across_windows import across_windows
 from foveal.blocks.registry import Block
+from foveal.blocks.tile_cells import Tiles, mean_magnitudes, read, write
+from foveal.blocks.tile_filter import filtered_tiles
 from foveal.halo_table import pair
-
-_AT_ONCE = 1 << 17  # numbers: what is read once more at once should still be in the cache, in memory that is used again
 
 
 class TileSparseConv2d(nn.Conv2d):
@@ -181,43 +181,31 @@ class TileSparseConv2d(nn.Conv2d):
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, ceil(H / tile), ceil(W / tile)): what the gate thinks of each tile."""
-        if torch.compiler.is_compiling() or not len(x):  # a graph for any batch cannot count its parts
-            means = F.avg_pool2d(x.abs(), self.tile, ceil_mode=True)
-        else:
-            # A few rows of tiles at a time: all magnitudes would be as large as the map itself, in fresh memory.
-            rows = self.tile * max(1, _AT_ONCE // max(1, x[0, :, : self.tile].numel()))
-            parts = x.split(max(1, _AT_ONCE // x[0].numel()))
-            strips = [[F.avg_pool2d(y.abs(), self.tile, ceil_mode=True) for y in part.split(rows, 2)] for part in parts]
-            means = torch.cat([torch.cat(strip, 2) for strip in strips])
-        return self.gate(means.movedim(1, -1)).squeeze(-1)
+        return self.gate(mean_magnitudes(x, self.tile).movedim(1, -1)).squeeze(-1)
 
     def _on_tiles(
         self, x: Tensor, padded: Tensor | None, flat: Tensor, best: Tensor, rows: int, columns: int
     ) -> Tensor:
         assert not isinstance(self.padding, str)
-        height, width = x.shape[2:]
         windows = flat.shape[1] // (rows * columns)
         pictures = torch.arange(best.shape[0], device=best.device)[:, None]
-        maps = pictures * windows + best // (rows * columns)
-        place = best % (rows * columns)
-        corners = (place // columns * self.tile, place % columns * self.tile)
-        rim = pair(self.padding)
-        tall, wide = (self.tile + 2 * side for side in rim)
+        maps = (pictures * windows + best // (rows * columns)).flatten()
+        place = best.flatten() % (rows * columns)
+        tiles = Tiles(maps, place // columns, place % columns, self.tile)
+        rim, sides = pair(self.padding), (x.shape[2], x.shape[3])
         source, before = (x, rim) if padded is None else (padded, (0, 0))
-        read, inside = _cells(maps, corners, (source.shape[2], source.shape[3]), (tall, wide), before)
-        cells = source.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # a view of channels-last memory
-        tiles = cells.index_select(0, read).masked_fill_(~inside[:, None], 0)  # beside the map
-        tiles = tiles.view(-1, tall, wide, x.shape[1]).permute(0, 3, 1, 2)
-        result = F.conv2d(tiles, self.weight, self.bias, 1, 0, self.dilation, self.groups)
+        plain = self.kernel_size == (3, 3) and pair(self.dilation) == (1, 1) and self.groups == 1
+        if plain and not self.training:
+            kernel = self.weight, self.bias
+            found = filtered_tiles(source, tiles, *kernel, pictures=len(best), sides=sides, padded=padded is not None)
+            if found is not None:
+                return found
+        result = read(source, tiles, (self.tile + 2 * rim[0], self.tile + 2 * rim[1]), before)
+        result = F.conv2d(result, self.weight, self.bias, 1, 0, self.dilation, self.groups)
         if self.training:
             worth = flat.gather(1, best).flatten().sigmoid()
             result = result * (1 + worth - worth.detach())[:, None, None, None]
-        written, inside = _cells(maps, corners, (height, width), (self.tile, self.tile), (0, 0))
-        values = result.permute(0, 2, 3, 1).reshape(-1, self.out_channels)
-        if height % self.tile or width % self.tile:
-            written, values = written[inside], values[inside]
-        whole = values.new_zeros(x.shape[0] * height * width, self.out_channels).index_copy_(0, written, values)
-        return whole.view(x.shape[0], height, width, self.out_channels).permute(0, 3, 1, 2)
+        return write(result, tiles, len(x), sides)
 
     def _soft(
         self,
@@ -249,27 +237,6 @@ class TileSparseConv2d(nn.Conv2d):
 def on_best_tiles(x: Tensor, conv: TileSparseConv2d, scores: Tensor | None) -> Tensor:
     """The convolution on the tiles of each map that are worth most."""
     return conv.of_windows(x, scores)
-
-
-def _cells(
-    maps: Tensor, corners: tuple[Tensor, Tensor], sides: tuple[int, int], window: tuple[int, int], rim: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """The cells of windows at these corners, as rows of all maps one after the other, and which lie in a map.
-
-    Args:
-        maps: (B, M), which map each lies in.
-        corners: (B, M) twice, y and x.
-        sides: of a map, in cells.
-        window: its sides, in cells, `rim` of them before the corner.
-    """
-    places, held = [], []
-    for corner, side, cells, before in zip(corners, sides, window, rim, strict=True):
-        place = corner[..., None] + torch.arange(-before, cells - before, device=corner.device)  # (B, M, cells)
-        places.append(place.clamp(0, side - 1))
-        held.append((place >= 0) & (place < side))
-    first = maps[..., None, None] * (sides[0] * sides[1])
-    index = first + places[0][..., :, None] * sides[1] + places[1][..., None, :]
-    return index.flatten(), (held[0][..., :, None] & held[1][..., None, :]).flatten()
 
 
 def _spread(flat: Tensor, held: Tensor | None) -> Tensor:
