@@ -44,7 +44,7 @@ def test_windows_compete_for_one_budget(how):
     assert all(parameter.grad.abs().sum() > 0 for parameter in trained.parameters())
 
 
-def test_windows_that_only_fill_a_batch_take_no_budget():
+def test_windows_that_only_fill_a_batch_neither_take_nor_give_budget():
     torch.manual_seed(0)
     block = create_block("tile_sparse_conv", channels=1, tile=4, keep=0.5, bias=False).eval()
     one = Layout.windows(picture=(16, 16), size=8, windows=[(0, 0, 0)])
@@ -53,8 +53,34 @@ def test_windows_that_only_fill_a_batch_take_no_budget():
     picture = torch.rand(2, 1, 16, 16) + 1
     with torch.no_grad():
         maps = foveate(block)(Retina(8, levels=1)(picture, layout=layout))
-    assert maps[0, 0].flatten(1).count_nonzero() == 64  # its four tiles are the budget of two windows
+    assert maps[0, 0].flatten(1).count_nonzero() == 32  # two of its four tiles
     assert not maps[0, 1].any()
+    assert maps[1].count_nonzero() == 64
+
+
+@pytest.mark.parametrize("how", ["eval", "soft"])
+def test_a_picture_is_computed_alike_alone_and_beside_one_of_more_windows(how):
+    torch.manual_seed(0)
+    block = create_block("tile_sparse_conv", channels=64, tile=4, keep=0.3, training="soft")
+    network, x = foveate(nn.Sequential(block)), torch.rand(2, 64, 64, 64)
+    network.train(how == "soft")
+    few = Layout.foveal(picture=(64, 64), size=16, levels=3)
+    many = Layout.tiling(picture=(64, 64), size=16)
+    with torch.no_grad():
+        alone = network(Retina(16)(x[:1], layout=few))
+        both = network(Retina(16)(x, layout=Layout.stack([few, many])))
+    torch.testing.assert_close(both[:1, :3], alone)
+    torch.testing.assert_close(both[1:], network(Retina(16)(x[1:], layout=many)).detach())
+
+
+def test_compiled_a_batch_of_unlike_pictures_is_the_same():
+    torch.manual_seed(0)
+    block = create_block("tile_sparse_conv", channels=3, tile=4, keep=0.4).eval()
+    x, scores = torch.rand(4, 3, 8, 8), torch.rand(4, 2, 2)
+    real = torch.tensor([True, False, True, True])  # the first of two pictures has one window, the second two
+    run = torch.compile(lambda x: block.of_windows(x, scores, windows=2, real=real), fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(run(x), block.of_windows(x, scores, windows=2, real=real))
 
 
 @pytest.mark.parametrize("how", ["straight_through", "soft"])
@@ -72,13 +98,12 @@ def test_maps_that_only_fill_change_nothing_in_soft_training():
     block = create_block("tile_sparse_conv", channels=3, tile=8, keep=6 / 16, training="soft")
     x, scores = torch.rand(6, 3, 16, 16), torch.randn(6, 2, 2)
     alone = block.of_windows(x[:4], scores[:4], windows=4)
-    block.keep = 6 / 24
     real = torch.tensor([True, True, True, True, False, False])  # one picture of six windows, two of which only fill
     beside = block.of_windows(x, scores, windows=6, real=real)
     torch.testing.assert_close(beside[:4], alone)
     assert not beside[4:].any()
-    # A budget of more tiles than the picture has computes them all.
-    block.keep = 18 / 24
+    # A budget of all its tiles computes them all.
+    block.keep = 15.5 / 16
     torch.testing.assert_close(block.of_windows(x, scores, windows=6, real=real)[:4], block._dense(x[:4], None))
 
 

@@ -165,14 +165,37 @@ class TileSparseConv2d(nn.Conv2d):
         flat = scores.reshape(-1, windows * rows * columns)
         if held is not None:
             flat = flat.masked_fill(~held, torch.finfo(flat.dtype).min)
-        count = max(1, math.ceil(self.keep * flat.shape[1] - 1e-9))
-        if count == flat.shape[1]:
+        most, counts = self._budget(flat.shape[1], held)
+        if most == flat.shape[1]:
             return self._dense(x, padded)
         if self.training and self.how == "soft":
-            return self._soft(x, padded, flat, held, count, (rows, columns))
+            return self._soft(x, padded, flat, held, most, counts, (rows, columns))
         ranked = flat if given or not self.training else flat + _gumbel(flat) * _spread(flat, held)
-        best = ranked.topk(count, sorted=False).indices
-        return self._on_tiles(x, padded, flat, best, rows, columns)
+        best = ranked.topk(most, sorted=counts is not None).indices
+        best = best + torch.arange(0, flat.numel(), flat.shape[1], device=best.device)[:, None]
+        kept = None if counts is None else torch.arange(most, device=best.device) < counts
+        if kept is not None and not torch.compiler.is_compiling():
+            best, kept = best[kept], None
+        pictures = len(flat) if counts is None else None
+        return self._on_tiles(x, padded, flat.flatten(), best.flatten(), kept, (rows, columns), pictures)
+
+    def _budget(self, tiles: int, held: Tensor | None) -> tuple[int, Tensor | None]:
+        """How many tiles of a picture are computed at most, and, where they are not alike, of each: (B, 1).
+
+        Args:
+            tiles: of a picture, those of maps that only fill the batch included.
+            held: (B, tiles) bool, the others.
+        """
+        if held is None or (not torch.compiler.is_compiling() and bool(held.all())):
+            return self._share(tiles), None
+        many = held.sum(1, keepdim=True)
+        counts = torch.ceil(self.keep * many.double() - 1e-9).long().clamp(min=1)
+        if torch.compiler.is_compiling():  # a graph does not know the most of them
+            return self._share(tiles), counts
+        return tiles if bool((counts >= many).all()) else int(counts.max()), counts
+
+    def _share(self, tiles: int) -> int:
+        return max(1, math.ceil(self.keep * tiles - 1e-9))
 
     def _dense(self, x: Tensor, padded: Tensor | None) -> Tensor:
         if padded is None:
@@ -184,27 +207,42 @@ class TileSparseConv2d(nn.Conv2d):
         return self.gate(mean_magnitudes(x, self.tile).movedim(1, -1)).squeeze(-1)
 
     def _on_tiles(
-        self, x: Tensor, padded: Tensor | None, flat: Tensor, best: Tensor, rows: int, columns: int
+        self,
+        x: Tensor,
+        padded: Tensor | None,
+        flat: Tensor,
+        best: Tensor,
+        kept: Tensor | None,
+        grid: tuple[int, int],
+        pictures: int | None,
     ) -> Tensor:
+        """The convolution on some of all maps' tiles.
+
+        Args:
+            x: maps, and `padded` with their rims.
+            flat: the scores of all tiles, one map's after the other's; `best` (M,), the places of some among them.
+            kept: which of them count; None for all.
+            grid: tiles of a map along y and x.
+            pictures: how many there are, where each has as many of them.
+        """
         assert not isinstance(self.padding, str)
-        windows = flat.shape[1] // (rows * columns)
-        pictures = torch.arange(best.shape[0], device=best.device)[:, None]
-        maps = (pictures * windows + best // (rows * columns)).flatten()
-        place = best.flatten() % (rows * columns)
-        tiles = Tiles(maps, place // columns, place % columns, self.tile)
+        maps, place = best // (grid[0] * grid[1]), best % (grid[0] * grid[1])
+        tiles = Tiles(maps, place // grid[1], place % grid[1], self.tile)
         rim, sides = pair(self.padding), (x.shape[2], x.shape[3])
         source, before = (x, rim) if padded is None else (padded, (0, 0))
         plain = self.kernel_size == (3, 3) and pair(self.dilation) == (1, 1) and self.groups == 1
-        if plain and not self.training:
+        if plain and not self.training and pictures is not None:
             kernel = self.weight, self.bias
-            found = filtered_tiles(source, tiles, *kernel, pictures=len(best), sides=sides, padded=padded is not None)
+            found = filtered_tiles(source, tiles, *kernel, pictures=pictures, sides=sides, padded=padded is not None)
             if found is not None:
                 return found
         result = read(source, tiles, (self.tile + 2 * rim[0], self.tile + 2 * rim[1]), before)
         result = F.conv2d(result, self.weight, self.bias, 1, 0, self.dilation, self.groups)
         if self.training:
-            worth = flat.gather(1, best).flatten().sigmoid()
+            worth = flat[best].sigmoid()
             result = result * (1 + worth - worth.detach())[:, None, None, None]
+        if kept is not None:
+            result = result * kept.flatten().to(result)[:, None, None, None]
         return write(result, tiles, len(x), sides)
 
     def _soft(
@@ -213,16 +251,18 @@ class TileSparseConv2d(nn.Conv2d):
         padded: Tensor | None,
         flat: Tensor,
         held: Tensor | None,
-        count: int,
+        most: int,
+        counts: Tensor | None,
         tiles: tuple[int, int],
     ) -> Tensor:
-        ranked = flat.topk(count + 1).values
-        edge = (ranked[:, count - 1 : count] + ranked[:, count:]) / 2
+        ranked = flat.topk(most + 1).values
+        counts = torch.full((len(flat), 1), most, device=flat.device) if counts is None else counts
+        edge = (ranked.gather(1, counts - 1) + ranked.gather(1, counts)) / 2
         spread = _spread(flat, held).clamp(min=1e-6)
         if held is None:
             worth = ((flat - edge) / spread * 4).sigmoid()
         else:  # no arithmetic on the scores of maps that only fill: their infinities would make gradients NaN
-            skips = held.sum(1, keepdim=True) > count
+            skips = held.sum(1, keepdim=True) > counts
             above = flat.where(held & skips, 0) - edge.where(skips, 0)
             worth = (above / spread * 4).sigmoid().where(skips, 1).where(held, 0)
         worth = worth.view(-1, 1, *tiles).repeat_interleave(self.tile, 2).repeat_interleave(self.tile, 3)
