@@ -15,7 +15,7 @@ import time
 import torch
 import torch._inductor.config
 from network_time import resnet18
-from side_by_side import arguments, compare
+from side_by_side import arguments, chosen, compare
 
 from foveal import Layout, Retina, foveate, open_picture, planned
 from foveal.models.saliency import load_saliency
@@ -106,11 +106,15 @@ def choosing(repeats: int) -> None:
 
 def main() -> None:
     given = arguments(__doc__, only={"default": "size,shared,choosing"}, compiled={"action": "store_true"})
-    for part in given.only.split(","):
-        if part == "shared":
-            shared(given.repeats, given.compiled)
-        else:
-            {"size": by_size, "choosing": choosing}[part](given.repeats)
+    repeats = given.repeats
+    chosen(
+        given,
+        {
+            "size": lambda: by_size(repeats),
+            "shared": lambda: shared(repeats, given.compiled),
+            "choosing": lambda: choosing(repeats),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import timm
 import torch
 import torch._inductor.config
-from side_by_side import arguments, compare, macs
+from side_by_side import arguments, chosen, compare, macs
 from torch import nn
 
 from foveal import Retina, foveate, planned
@@ -129,11 +129,16 @@ def narrow(network: nn.Module, repeats: int) -> None:
 def main() -> None:
     given = arguments(__doc__, only={"default": "forward,backward,large,narrow"}, compiled={"action": "store_true"})
     network = resnet18()
-    for part in given.only.split(","):
-        if part == "large":
-            large(network, given.repeats, given.compiled)
-        else:
-            {"forward": forward, "backward": backward, "narrow": narrow}[part](network, given.repeats)
+    repeats = given.repeats
+    chosen(
+        given,
+        {
+            "forward": lambda: forward(network, repeats),
+            "backward": lambda: backward(network, repeats),
+            "large": lambda: large(network, repeats, given.compiled),
+            "narrow": lambda: narrow(network, repeats),
+        },
+    )
 
 
 if __name__ == "__main__":

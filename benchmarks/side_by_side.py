@@ -27,6 +27,16 @@ def arguments(doc: str | None, **more: dict[str, Any]) -> argparse.Namespace:
     return found
 
 
+def chosen(given: argparse.Namespace, parts: dict[str, Callable[[], None]]) -> None:
+    """Runs the parts that --only names."""
+    names = given.only.split(",")
+    for name in names:
+        if name not in parts:
+            raise SystemExit(f"--only: there is no {name!r}; choose from {', '.join(parts)}")
+    for name in names:
+        parts[name]()
+
+
 def macs(run: Callable[[], Any]) -> float:
     """Multiply-accumulates of convolutions, linear layers and attention, counted on the running code.
 

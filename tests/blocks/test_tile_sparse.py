@@ -307,3 +307,10 @@ def test_the_gate_s_means_are_those_of_a_pool(memory, size):
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
             patch.setattr("foveal.blocks.tile_cells._AT_ONCE", at_once)
             torch.testing.assert_close(mean_magnitudes(x, 8), wanted)
+
+
+def test_what_cannot_be_chosen_is_told():
+    with pytest.raises(ValueError, match="padding, stride: cannot be chosen; the stride is 1"):
+        TileSparseConv2d(3, 8, 3, stride=2, padding=0)
+    with pytest.raises(ValueError, match=r"scores are of type list; expected \(1, 2, 2\)"):
+        TileSparseConv2d(3, 8, 3, keep=0.5)(torch.rand(1, 3, 32, 32), [[0.0]])

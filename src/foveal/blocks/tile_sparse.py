@@ -64,6 +64,11 @@ class TileSparseConv2d(nn.Conv2d):
         bias: bool = True,
         **factory: Any,
     ) -> None:
+        if factory.keys() - {"device", "dtype"}:
+            raise ValueError(
+                f"{', '.join(sorted(factory.keys() - {'device', 'dtype'}))}: cannot be chosen; the stride is 1, and "
+                f"zeros around a map keep its size"
+            )
         sides = [side if isinstance(side, tuple | list) else (side, side) for side in (kernel_size, dilation)]
         numbers = (in_channels, out_channels, *sides[0], *sides[1])
         if any(len(side) != 2 for side in sides) or not all(isinstance(n, int) and n >= 1 for n in numbers):
@@ -159,6 +164,8 @@ class TileSparseConv2d(nn.Conv2d):
         rows, columns = (math.ceil(side / self.tile) for side in x.shape[2:])
         given = scores is not None
         scores = self.scores(x) if scores is None else scores
+        if not isinstance(scores, Tensor):
+            raise ValueError(f"scores are of type {type(scores).__name__}; expected {(x.shape[0], rows, columns)}")
         if scores.shape != (x.shape[0], rows, columns):
             raise ValueError(f"scores have shape {tuple(scores.shape)}; expected {(x.shape[0], rows, columns)}")
         held = None if real is None else real[:, None, None].expand_as(scores).reshape(-1, windows * rows * columns)
