@@ -60,7 +60,7 @@ class Windows:
 
     def look(self, x: Tensor, fixations: Tensor) -> Glimpse:
         """(B, 3, H, H) at (B, F, 2)."""
-        return Retina(self.size)(x, layout=self.layout(fixations.cpu()).to(x.device))
+        return Retina(self.size)(x, layout=self.layout(fixations.cpu()))
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ RIMS = st.tuples(*[st.integers(0, 3)] * 4)
 
 
 def all_at_once(*given_arguments, **more):
-    before, foveal.halo_table.FEW_WINDOWS = foveal.halo_table.FEW_WINDOWS, 0
+    before, foveal.halo_table.FEW_PAIRS = foveal.halo_table.FEW_PAIRS, 0
     try:
         return halo_table(*given_arguments, **more)
     finally:
-        foveal.halo_table.FEW_WINDOWS = before
+        foveal.halo_table.FEW_PAIRS = before
 
 
 @given(layouts(), st.sampled_from([1, 2, 4]), RIMS, st.integers(0, 3))
