@@ -76,13 +76,16 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class Run:
-    """What all ways share: steps of how many canvases, the seed, the peak rate, and how cells are pooled."""
+    """What all ways share: steps of how many canvases, the seed, the peak rate, how cells are pooled, and how finely a
+    head's teacher surveys the canvas (the level of its windows).
+    """
 
     steps: int
     batch: int
     seed: int
     rate: float
     pool: Literal["area", "cell"]
+    survey: int
 
 
 def train(name: str, way: Way, data: Canvases, run: Run, kept: Path) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def train(name: str, way: Way, data: Canvases, run: Run, kept: Path) -> dict[str
             if way.head is None:
                 loss = F.cross_entropy(model(_shown(way, x, centres)).float(), labels, label_smoothing=0.1)
             else:
-                loss = _learn(way, whole, x, labels)
+                loss = _learn(way, whole, x, labels, run.survey)
         optimiser.zero_grad()
         loss.backward()
         for part in whole.values():
@@ -181,10 +184,10 @@ def _found(shown: Glimpse, centres: Tensor) -> int:
     return int(((away <= 24) & (layout.levels == 0)).any(1).sum())
 
 
-def _learn(way: Way, parts: nn.ModuleDict, x: Tensor, labels: Tensor) -> Tensor:
+def _learn(way: Way, parts: nn.ModuleDict, x: Tensor, labels: Tensor, level: int) -> Tensor:
     """The loss of a look, and that of a survey which teaches the head where to look: no boxes, only the labels.
 
-    A second network surveys the whole canvas half as finely. How likely each place of it says the label to be, and how
+    A second network surveys the whole canvas. How likely each place of it says the label to be, and how
     likely the head finds the place, give together where the object has to be (a mixture over places). Half of the
     canvases are looked at there, the others where the head alone would look: as they will be, with no label.
     """
@@ -192,7 +195,7 @@ def _learn(way: Way, parts: nn.ModuleDict, x: Tensor, labels: Tensor) -> Tensor:
     assert way.windows is not None
     glimpse = way.widest(x)
     scores = parts["head"](glimpse).float()
-    said = _surveyed(parts["teacher"], x, labels, scores.shape[-1], glimpse.layout.size)
+    said = _surveyed(parts["teacher"], x, labels, scores.shape[-1], glimpse.layout.size, level)
     chances = torch.stack([scores + said, scores]).detach().flatten(2).softmax(2).view(2, *scores.shape)
     told, own = (places(each, glimpse.layout, count=way.fixations, how="local") for each in chances)
     fixations = torch.cat([told[: len(x) // 2], own[len(x) // 2 :]])
@@ -200,19 +203,22 @@ def _learn(way: Way, parts: nn.ModuleDict, x: Tensor, labels: Tensor) -> Tensor:
     return mixture_loss(scores, glimpse.layout, said) + F.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
-def _surveyed(teacher: nn.Module, x: Tensor, labels: Tensor, cells: int, size: int) -> Tensor:
+def _surveyed(teacher: nn.Module, x: Tensor, labels: Tensor, cells: int, size: int, level: int) -> Tensor:
     """(B, cells, cells): the logarithm of how likely each place of the canvas says the label to be."""
-    survey = _tiling(x.shape[-1], size, len(x), x.device)
-    maps = unfoveate(teacher.forward_features(Retina(size)(x, layout=survey)), survey, cells)
-    around = F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)  # a look's answer is a mean of cells too
+    survey = _tiling(x.shape[-1], size, level, len(x))
+    features = teacher.forward_features(Retina(size)(x, layout=survey))
+    finer = max(1, features.shape[-1] * round(survey.num_windows**0.5) // cells)  # than the head's places
+    maps = unfoveate(features, survey, cells * finer)
+    # A look's answer is a mean of cells, too: of as many as a fovea has, and a little more.
+    around = F.avg_pool2d(maps, 3 * finer, finer, finer, count_include_pad=False)
     said = teacher.head(around.movedim(1, -1)).float().log_softmax(-1)  # (B, cells, cells, classes)
     return said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
 
 
 @lru_cache(maxsize=2)
-def _tiling(canvas: int, size: int, batch: int, device: torch.device) -> Layout:
-    """The whole canvas at level 1: the same for every step, so its tables are worked out once."""
-    return Layout.stack([Layout.tiling(picture=(canvas, canvas), size=size, level=1)] * batch).to(device)
+def _tiling(canvas: int, size: int, level: int, batch: int) -> Layout:
+    """The whole canvas at one level: the same for every step, so its tables are worked out once."""
+    return Layout.stack([Layout.tiling(picture=(canvas, canvas), size=size, level=level)] * batch)
 
 
 def show(results: list[dict[str, Any]]) -> None:
@@ -245,11 +251,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pool", choices=["cell", "area"], default="cell", help="what the fovea's cells weigh by")
+    parser.add_argument("--survey", type=int, default=1, help="the level at which a head's teacher sees the canvas")
     parser.add_argument("--ways", help="names, separated by commas; all by default, none to show what is there")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    run = Run(given.steps, given.batch, given.seed, given.rate, given.pool)
+    run = Run(given.steps, given.batch, given.seed, given.rate, given.pool, given.survey)
     file = given.out / f"canvas{given.canvas}-{run.pool}-seed{run.seed}-steps{run.steps}x{run.batch}.jsonl"
     possible = ways(given.canvas, given.size, torch.device(given.device))
     wanted = list(possible) if given.ways is None else [name for name in given.ways.split(",") if name]
