@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from types import MethodType, TracebackType
+from types import TracebackType
 from typing import Any, Literal
 
 import torch
@@ -36,8 +36,13 @@ from foveal.convert.timm_transformer import (
     timm_intermediates,
     timm_maps,
 )
-from foveal.convert.torchvision_transformer import is_torchvision_transformer, torchvision_features, torchvision_head
-from foveal.convert.transformer import Tokens
+from foveal.convert.torchvision_transformer import (
+    is_torchvision_transformer,
+    refuse_unknown_torchvision_parts,
+    torchvision_features,
+    torchvision_head,
+)
+from foveal.convert.transformer import Tokens, refuse_skipped_hooks
 from foveal.convert.window_maps import Kind, Look, Refused, Unfit, UnsupportedModule, WindowMaps, bare, wrap
 from foveal.layout import Layout
 from foveal.retina import Glimpse
@@ -137,6 +142,7 @@ class FoveatedTransformer(Foveated):
         """What the network returns for a picture, from a glimpse of it: (B, ...), or a list of maps (B, K, C, n, n)."""
         _refuse_unseen(glimpse)
         _refuse_arguments(args, kwargs)
+        refuse_skipped_hooks("the network itself", self.network)
         if is_timm_features(self.network):
             return timm_maps(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout)
         tokens = self._tokens(glimpse)
@@ -225,13 +231,17 @@ def foveate(
         raise ValueError("the model has a fovea already; give the network that it was made from")
     if is_timm_transformer(model) or is_timm_features(model):
         refuse_unknown_parts(model)
+    if is_torchvision_transformer(model):
+        refuse_unknown_torchvision_parts(model)
     attends = is_timm_transformer(model) or is_timm_features(model) or is_torchvision_transformer(model)
     made = FoveatedTransformer if attends else Foveated
     inside, modes = copy.deepcopy(model), {path: module.training for path, module in model.named_modules()}
     for path, module in inside.named_modules():
         module.training = modes.get(path, model.training)  # a traced graph forgets it when it is copied
-        if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
-            module.forward = MethodType(_drop_pictures, module)
+    if any(type(module).__module__.startswith("torchvision.") for module in inside.modules()):
+        from foveal.convert.torchvision_parts import by_pictures
+
+        by_pictures(inside)
     narrow_channels(1, periphery_channels)  # refuses what is no fraction
     if attends and (periphery_channels < 1 or periphery_dtype is not None):
         raise UnsupportedModule(
@@ -257,17 +267,6 @@ def _refuse_unseen(glimpse: Any) -> None:
         raise ValueError(
             f"a foveated network was given {_told(glimpse)}; expected a Glimpse, such as Retina(size)(picture) gives"
         )
-
-
-def _drop_pictures(module: Any, x: Tensor) -> Tensor:
-    """torchvision's stochastic depth (Huang et al. 2016), by pictures: its own draws for every row, here a window."""
-    if module.training and module.p:
-        rows = len(x) if module.mode == "row" else 1
-        kept = x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(1.0 - module.p)
-        x = x * (kept.div_(1.0 - module.p) if module.p < 1 else kept)
-    for inserted in module.children():  # it has none of its own
-        x = inserted(x)
-    return x
 
 
 def _refuse_unsupported(made: Foveated) -> None:
