@@ -1,6 +1,4 @@
-"""Steps whose arguments decide whether they can be treated: norms of matrices, products of three, random channels, norms
-in training of flattened maps.
-"""
+"""Norms of matrices, products of three, channels dropped at random, norms in training of flattened maps."""
 
 import pytest
 import torch
