@@ -251,3 +251,11 @@ def test_planning_tells_wrong_arguments_in_words() -> None:
         planned(None, glimpse)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"given a Glimpse; expected the pixels.*glimpse\.pixels"):
         planned(made, glimpse)(glimpse)
+
+
+def test_maps_that_a_hook_kept_say_what_they_are() -> None:
+    made, kept = foveate(Lambda(mean)), []
+    made.conv.register_forward_hook(lambda module, args, result: kept.append(result))
+    made(look())
+    with pytest.raises(Exception, match=r"flip\(\) is not known.*windows of a foveated network.*hook"):
+        kept[0].flip(3)
