@@ -45,10 +45,12 @@ def _conv1d(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 @rule(*named("matmul bmm baddbmm __matmul__", torch, Tensor))
 def _matmul(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    one, other = args[:2]
-    weights = not isinstance(other, WindowMaps) and other.ndim == 2
+    operands = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+    one, other = operands[:2]
+    weights = len(operands) == 2 and not isinstance(other, WindowMaps) and other.ndim == 2
     if weights and isinstance(one, WindowMaps) and one.ndim - 1 not in (0, *one._kind.space):
         return wrap(plainly(func, *args, **kwargs), one._look, one._kind)
-    if all(isinstance(x, WindowMaps) and not x._kind.space and x.ndim > 2 for x in (one, other)):
-        return wrap(plainly(func, *args, **kwargs), one._look, POOLED)
+    pooled = [x for x in operands if isinstance(x, WindowMaps) and not x._kind.space and x.ndim > 2]
+    if len(pooled) == len(operands) and len({x.ndim for x in pooled}) == 1:
+        return wrap(plainly(func, *args, **kwargs), pooled[0]._look, POOLED)
     raise Refused(f"{name_of(func)} over space: attention between the cells of one window is not that of a picture")

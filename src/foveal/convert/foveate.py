@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from types import MethodType, TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveal.blocks.slim import narrow_channels
 from foveal.blocks.without_numbers import run_without_numbers, throwaway
@@ -26,153 +25,12 @@ from foveal.convert import (  # noqa: F401 - their rules register
     tile_steps,
     transposed_steps,
 )
-from foveal.convert.narrow import SplitMaps, merged, split_maps
-from foveal.convert.timm_transformer import (
-    is_timm_features,
-    is_timm_transformer,
-    refuse_unknown_parts,
-    timm_features,
-    timm_head,
-    timm_intermediates,
-    timm_maps,
-)
-from foveal.convert.torchvision_transformer import is_torchvision_transformer, torchvision_features, torchvision_head
-from foveal.convert.transformer import Tokens
-from foveal.convert.window_maps import Kind, Look, Refused, Unfit, UnsupportedModule, WindowMaps, bare, wrap
+from foveal.convert.foveated import Foveated, FoveatedSequential, told, unsupported
+from foveal.convert.foveated_transformer import FoveatedTransformer
+from foveal.convert.timm_transformer import is_timm_features, is_timm_transformer, refuse_unknown_parts
+from foveal.convert.torchvision_transformer import is_torchvision_transformer, refuse_unknown_torchvision_parts
+from foveal.convert.window_maps import Refused, Unfit, UnsupportedModule
 from foveal.layout import Layout
-from foveal.retina import Glimpse
-
-
-class Foveated(nn.Module):
-    """A network that takes glimpses; made by `foveate`.
-
-    It shares parameters, buffers and modules with the network inside, under the same names, so state dicts go either
-    way unchanged. Attributes of the network (`num_classes`, `feature_info`, ...) can be read from it.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        halo: bool,
-        pool: Literal["area", "cell"],
-        periphery_channels: float = 1.0,
-        periphery_dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        object.__setattr__(self, "network", network)  # not as a module, whose name would stand before every key
-        # Before the network's own modules, of which one may have such a name.
-        self.halo, self.pool = halo, pool
-        self.periphery_channels, self.periphery_dtype = periphery_channels, periphery_dtype
-        self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
-        self._non_persistent_buffers_set = network._non_persistent_buffers_set
-        self.training = network.training
-
-    def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        """What the network returns for a picture, from a glimpse of it.
-
-        Args:
-            glimpse: of any layout.
-            args: passed on, likewise kwargs.
-
-        Returns:
-            What the network gives: (B, ...) for each picture; maps as (B, K, C, n, n).
-
-        Raises:
-            UnsupportedModule: at the first step that cannot be treated across windows.
-            ValueError: for anything but a glimpse.
-        """
-        return self._through(self.network, glimpse, *args, **kwargs)
-
-    def forward_features(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        """The network's own `forward_features`: maps of the last stage, (B, K, C, n, n)."""
-        return self._through(self.network.forward_features, glimpse, *args, **kwargs)
-
-    def forward_intermediates(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        """The network's own `forward_intermediates`: maps of several stages, each (B, K, C, n, n)."""
-        return self._through(self.network.forward_intermediates, glimpse, *args, **kwargs)
-
-    def train(self, mode: bool = True) -> Foveated:
-        """Training or evaluation mode, of the network inside too."""
-        self.network.train(mode)  # its own way, which may leave some modules as they are
-        self.training = mode
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if "network" not in self.__dict__:
-                raise
-            return getattr(self.network, name)
-
-    def extra_repr(self) -> str:
-        """What stands in the first line of its printed form."""
-        rest = f"periphery_channels={self.periphery_channels}, periphery_dtype={self.periphery_dtype}"
-        return f"{type(self.network).__name__}, halo={self.halo}, pool={self.pool!r}, {rest}"
-
-    def _maps(self, pixels: Tensor, layout: Layout) -> WindowMaps:
-        look = Look(layout, self.halo, self.pool)
-        if layout.num_windows > 1:  # every rim is gathered by rows of channels
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        if self.periphery_channels < 1 or self.periphery_dtype is not None:
-            return split_maps(pixels, look, self.periphery_channels, self.periphery_dtype)
-        return wrap(pixels, look, Kind((2, 3)))
-
-    def _through(self, step: Any, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        _refuse_unseen(glimpse)
-        try:
-            result = step(self._maps(glimpse.pixels.flatten(0, 1), glimpse.layout), *args, **kwargs)
-        except Refused as error:
-            if torch.compiler.is_compiling():  # which has no frames to find the module in
-                raise
-            raise _unsupported(self.network, error) from error
-        return _unfolded(result)
-
-
-class FoveatedTransformer(Foveated):
-    """A vision transformer that takes glimpses; made by `foveate`."""
-
-    def forward(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        """What the network returns for a picture, from a glimpse of it: (B, ...), or a list of maps (B, K, C, n, n)."""
-        _refuse_unseen(glimpse)
-        _refuse_arguments(args, kwargs)
-        if is_timm_features(self.network):
-            return timm_maps(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout)
-        tokens = self._tokens(glimpse)
-        return (timm_head if is_timm_transformer(self.network) else torchvision_head)(self.network, tokens)
-
-    def forward_features(self, glimpse: Glimpse, *args: Any, **kwargs: Any) -> Any:
-        """(B, P + N, D): the prefix tokens, once a picture, then those of `glimpse.layout.tokens(S / patch)`."""
-        _refuse_unseen(glimpse)
-        _refuse_arguments(args, kwargs)
-        return self._tokens(glimpse).values
-
-    def forward_intermediates(self, glimpse: Glimpse, indices: Any = None, **kwargs: Any) -> Any:
-        """Of timm's transformers: (B, P + N, D) of the end, and a list of maps (B, K, D, n, n), 0 where no token is.
-
-        Args:
-            glimpse: of any layout.
-            indices: of the blocks; the last n for a number, all for None.
-            kwargs: `norm`, to normalise the maps as the end is; `intermediates_only`, to return the list alone.
-        """
-        if not is_timm_transformer(self.network):
-            raise UnsupportedModule(f"the network itself ({type(self.network).__name__}): has no forward_intermediates")
-        _refuse_unseen(glimpse)
-        norm, alone = kwargs.pop("norm", False), kwargs.pop("intermediates_only", False)
-        _refuse_arguments((), kwargs)
-        pixels, layout = glimpse.pixels.flatten(0, 1), glimpse.layout
-        end, maps = timm_intermediates(self.network, pixels, layout, indices, norm=norm, stop_early=alone)
-        return maps if alone else (end, maps)
-
-    def _tokens(self, glimpse: Glimpse) -> Tokens:
-        features = timm_features if is_timm_transformer(self.network) else torchvision_features
-        return features(self.network, glimpse.pixels.flatten(0, 1), glimpse.layout, self.pool)
-
-
-def _refuse_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if args or kwargs:
-        raise TypeError(f"a foveated transformer takes a glimpse alone; got {len(args) + len(kwargs)} arguments more")
 
 
 def foveate(
@@ -214,7 +72,7 @@ def foveate(
         torch.Size([1, 1000])
     """
     if not isinstance(model, nn.Module):
-        raise ValueError(f"the model is {_told(model)}; expected a network, an nn.Module")
+        raise ValueError(f"the model is {told(model)}; expected a network, an nn.Module")
     if not isinstance(halo, bool):
         raise ValueError(f"halo is {halo!r}; expected True or False")
     if periphery_dtype is not None and periphery_dtype not in _FLOATS:
@@ -225,13 +83,18 @@ def foveate(
         raise ValueError("the model has a fovea already; give the network that it was made from")
     if is_timm_transformer(model) or is_timm_features(model):
         refuse_unknown_parts(model)
+    if is_torchvision_transformer(model):
+        refuse_unknown_torchvision_parts(model)
     attends = is_timm_transformer(model) or is_timm_features(model) or is_torchvision_transformer(model)
-    made = FoveatedTransformer if attends else Foveated
-    inside, modes = copy.deepcopy(model), {path: module.training for path, module in model.named_modules()}
+    sequence = FoveatedSequential if isinstance(model, nn.Sequential) else Foveated
+    made = FoveatedTransformer if attends else sequence
+    inside, modes = _copied(model), {path: module.training for path, module in model.named_modules()}
     for path, module in inside.named_modules():
         module.training = modes.get(path, model.training)  # a traced graph forgets it when it is copied
-        if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
-            module.forward = MethodType(_drop_pictures, module)
+    if any(type(module).__module__.startswith("torchvision.") for module in inside.modules()):
+        from foveal.convert.torchvision_parts import by_pictures
+
+        by_pictures(inside)
     narrow_channels(1, periphery_channels)  # refuses what is no fraction
     if attends and (periphery_channels < 1 or periphery_dtype is not None):
         raise UnsupportedModule(
@@ -247,27 +110,23 @@ def foveate(
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def _told(value: Any) -> str:
-    """How a wrong argument is called in messages."""
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-
-
-def _refuse_unseen(glimpse: Any) -> None:
-    if not isinstance(glimpse, Glimpse):
-        raise ValueError(
-            f"a foveated network was given {_told(glimpse)}; expected a Glimpse, such as Retina(size)(picture) gives"
-        )
-
-
-def _drop_pictures(module: Any, x: Tensor) -> Tensor:
-    """torchvision's stochastic depth (Huang et al. 2016), by pictures: its own draws for every row, here a window."""
-    if module.training and module.p:
-        rows = len(x) if module.mode == "row" else 1
-        kept = x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(1.0 - module.p)
-        x = x * (kept.div_(1.0 - module.p) if module.p < 1 else kept)
-    for inserted in module.children():  # it has none of its own
-        x = inserted(x)
-    return x
+def _copied(model: nn.Module) -> nn.Module:
+    """A deep copy; where there can be none, UnsupportedModule says why."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                raise UnsupportedModule(
+                    f"{path or 'the network itself'} ({type(module).__name__}): holds {name!r}, which is computed from "
+                    f"other tensors and cannot be copied; weight_norm, spectral_norm and pruning leave such: make it "
+                    f"final (remove_weight_norm, remove_spectral_norm, prune.remove), or use nn.utils.parametrizations"
+                )
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise UnsupportedModule(
+            f"the network itself ({type(model).__name__}): cannot be copied, and foveate() leaves the given one "
+            f"untouched; copy.deepcopy says: {error}"
+        ) from error
 
 
 def _refuse_unsupported(made: Foveated) -> None:
@@ -278,11 +137,12 @@ def _refuse_unsupported(made: Foveated) -> None:
         pixels = torch.empty(layout.num_windows, planes, size, size, device="meta")
         probe = throwaway(made.network)
         try:
-            run_without_numbers(probe, made._maps(pixels, layout))
+            with torch.no_grad():
+                run_without_numbers(probe, made._maps(pixels, layout))
         except Unfit:
             continue
         except Refused as error:
-            raise _unsupported(probe, error) from error
+            raise unsupported(probe, error) from error
         except Exception:
             continue
         return
@@ -290,39 +150,3 @@ def _refuse_unsupported(made: Foveated) -> None:
 
 # Cells a side: what networks of a fixed size mostly want, and smaller.
 _PROBE = {size: [(0, 0, 0), (0, 0, size), (0, size, 0), (1, 0, 0)] for size in (64, 224, 256, 96)}
-
-
-def _unsupported(network: nn.Module, error: Refused) -> UnsupportedModule:
-    return UnsupportedModule(f"{_place(network, error.__traceback__)}: {error}")
-
-
-def _unfolded(result: Any) -> Any:
-    """What the network returned, by pictures: (B, ...) of whole ones, (B, K, ...) of windows."""
-    if isinstance(result, WindowMaps):
-        look = result._look
-        if not result._kind.space:
-            return look.by_picture(bare(result))
-        maps = merged(result) if isinstance(result, SplitMaps) else bare(result)
-        return maps.unflatten(0, (-1, look.layout.num_windows))
-    if isinstance(result, tuple) and hasattr(result, "_fields"):
-        return type(result)(*(_unfolded(part) for part in result))
-    if isinstance(result, list | tuple):
-        return type(result)(_unfolded(part) for part in result)
-    if isinstance(result, dict):
-        return type(result)((name, _unfolded(part)) for name, part in result.items())
-    if isinstance(result, Tensor):
-        raise UnsupportedModule("the network returned a tensor that does not come from its windows")
-    return result
-
-
-def _place(network: nn.Module, trace: TracebackType | None) -> str:
-    """The path and type of the innermost module that was running."""
-    paths = {id(module): path for path, module in network.named_modules()}
-    found: tuple[str, Any] = ("", network)
-    while trace is not None:
-        running = trace.tb_frame.f_locals.get("self")
-        if id(running) in paths:
-            found = (paths[id(running)], running)
-        trace = trace.tb_next
-    path, module = found
-    return f"{path or 'the network itself'} ({type(module).__name__})"

@@ -24,6 +24,7 @@ from foveal.convert.window_maps import (
     parameters,
     plainly,
     rule,
+    side_of,
     wrap,
 )
 
@@ -44,11 +45,15 @@ def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         return wrap(plainly(F.batch_norm, bare(x), **given), x._look, x._kind)
     if any(x._kind.rim):
         raise Refused(f"{name_of(func)} in training of maps that are padded")
-    kept = kept_cells(x._look, x._kind, x.shape[-1], len(x))
+    n = side_of(x)
+    kept = kept_cells(x._look, x._kind, n, len(x))
     if kept is None:
         return wrap(plainly(F.batch_norm, bare(x), **given), x._look, x._kind)
+    if x.ndim != 2 + len(x._kind.space):
+        raise Refused(f"{name_of(func)} in training of maps with dimensions after those over space")
     del given["training"]
-    return wrap(batch_norm_kept(bare(x), kept, **given), x._look, x._kind)
+    result = batch_norm_kept(bare(x).reshape(*x.shape[:2], n, n), kept, **given)
+    return wrap(result.reshape(x.shape), x._look, x._kind)
 
 
 def kept_cells(look: Look, kind: Kind, n: int, rows: int) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.convert.foveated import refuse_unseen, told
 from foveal.retina import Glimpse
 
 
@@ -19,6 +20,11 @@ class Planned(nn.Module):
 
     def __init__(self, network: nn.Module, glimpse: Glimpse) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ValueError(
+                f"the network is {told(network)}; expected one that takes a glimpse, such as foveate() makes"
+            )
+        refuse_unseen(glimpse)
         self.network, self.shape = network, tuple(glimpse.pixels.shape)
         modes = [(module, module.training) for module in network.modules()]
         network.eval()
@@ -37,8 +43,13 @@ class Planned(nn.Module):
             pixels: (B, K, C, S, S), as those that the network was planned for.
 
         Raises:
-            ValueError: for pixels of another shape.
+            ValueError: for pixels of another shape, and for anything but pixels.
         """
+        if not isinstance(pixels, Tensor):
+            raise ValueError(
+                f"a planned network was given a {type(pixels).__name__}; expected the pixels of a glimpse alone, "
+                f"glimpse.pixels"
+            )
         if tuple(pixels.shape) != self.shape:
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; this network was planned for {self.shape}")
         return self.network(Glimpse(pixels, self.layout))
@@ -56,6 +67,9 @@ def planned(network: nn.Module, glimpse: Glimpse) -> Planned:
 
     Returns:
         A network of pixels alone, which shares the given one's weights.
+
+    Raises:
+        ValueError: if there is no network, or no glimpse.
 
     Example:
         >>> retina = Retina(size=64, levels=3)

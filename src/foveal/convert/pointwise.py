@@ -41,10 +41,8 @@ _SIGNS = """
 add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv div rdiv idiv pow rpow ipow neg pos abs mod floordiv
 eq ne lt le gt ge invert and or
 """
-_DRAWN = """
-dropout feature_dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d rrelu bernoulli rand_like
-randn_like
-"""
+_DRAWN = "dropout alpha_dropout rrelu bernoulli rand_like randn_like"
+_DRAWN_BY_CHANNEL = "feature_dropout feature_alpha_dropout dropout1d dropout2d dropout3d"
 
 
 def _functions(text: str) -> list[Any]:
@@ -63,6 +61,27 @@ def _drawn(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     drawn = plainly(func, x._look.by_picture(bare(x)).clone(), *args[1:], **kwargs)
     plainly(Tensor.copy_, x, repeat(drawn, x._look))
     return x
+
+
+@rule(*_functions(_DRAWN_BY_CHANNEL))
+def _drawn_by_channel(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Whole channels dropped: those of a picture in all its windows."""
+    given = parameters("input p training inplace", args, kwargs)
+    x, share, training = given["input"], given.get("p", 0.5), given.get("training", given.get("train", True))
+    if not x._kind.space or not training or x._look.layout.num_windows == 1:
+        return _drawn(func, args, kwargs)
+    if 1 in x._kind.space:
+        raise Refused(f"{name_of(func)} drops along dimension 1, which is space")
+    # Drawn for maps of the numbers 0 and 1, of which all that it does to any number follows.
+    line = torch.arange(2, dtype=x.dtype, device=x.device).view(2, *[1] * (x.ndim - 3))
+    pictures = len(x._look.by_picture(bare(x)))
+    drawn = plainly(func, line.expand(pictures, x.shape[1], *line.shape).contiguous(), share, training)
+    level = x._look.by_row(drawn[:, :, :1])
+    slope = x._look.by_row(drawn[:, :, 1:]) - level
+    if given.get("inplace") or name_of(func).endswith("_()"):
+        plainly(lambda: x.mul_(slope).add_(level))
+        return x
+    return wrap(bare(x) * slope + level, x._look, x._kind)
 
 
 @rule(*named("new_empty new_zeros new_ones new_full", Tensor))

@@ -21,6 +21,7 @@ from foveal.convert.window_maps import (
     Unfit,
     WindowMaps,
     bare,
+    maps_in,
     name_of,
     named,
     once_a_picture,
@@ -83,14 +84,15 @@ _REDUCING += " var_mean max min argmax argmin softmin frobenius_norm nansum nanm
 
 @rule(*named(_REDUCING, torch, Tensor, F, torch.linalg))
 def _reduce(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    name = name_of(func)[:-2].removeprefix("linalg_")
+    name = name_of(func)[:-2]
     names = {
         "norm": "input p dim keepdim dtype",
-        "vector_norm": "x ord dim keepdim",
+        "linalg_norm": "A ord dim keepdim",
+        "linalg_vector_norm": "x ord dim keepdim",
         "var": "input dim unbiased keepdim",
     }
     given = parameters(names.get(name, "input dim keepdim"), args, kwargs)
-    x, dim = args[0] if args else kwargs["input"], given.get("dim", given.get("axis"))
+    x, dim = args[0] if args else next(iter(maps_in(kwargs.values()))), given.get("dim", given.get("axis"))
     if name in ("max", "min") and isinstance(dim, Tensor):
         raise Refused(f"{name}() of two maps; use torch.{name}imum")
     if dim is None or dim == () or dim == []:
@@ -163,6 +165,15 @@ def _norm(x: WindowMaps, given: dict[str, Any]) -> Tensor:
     return total.sqrt().to(dtype or given_back(bare(x)))
 
 
+def _linalg_norm(x: WindowMaps, given: dict[str, Any]) -> Tensor:
+    if len(x._kind.space) == 2 and given.get("ord") not in (None, "fro"):
+        raise Refused(
+            f"linalg_norm() of order {given['ord']!r} over two dimensions, which is a norm of matrices, not of their "
+            f"numbers; that is torch.linalg.vector_norm"
+        )
+    return _norm(x, given)
+
+
 def _amax(x: WindowMaps, given: dict[str, Any]) -> Tensor:
     return _largest(x)
 
@@ -188,7 +199,8 @@ _WHOLE: dict[str, Any] = {
     "amax": _amax,
     "amin": _amin,
     "norm": _norm,
-    "vector_norm": _norm,
+    "linalg_norm": _linalg_norm,
+    "linalg_vector_norm": _norm,
 }
 
 

@@ -23,6 +23,7 @@ from foveal.convert.window_maps import (
     parameters,
     plainly,
     rule,
+    side_of,
     wrap,
 )
 
@@ -139,9 +140,7 @@ def _stack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _refuse_unlike(func: Any, one: WindowMaps, other: WindowMaps) -> None:
     (space, rim, cut), (there, rim_there, cut_there) = one._kind, other._kind
-    if (space, rim) != (there, rim_there) or (
-        space and not same_reach(one._look, cut, cut_there, one.shape[space[-1]] - rim[0] - rim[1])
-    ):
+    if (space, rim) != (there, rim_there) or (space and not same_reach(one._look, cut, cut_there, side_of(one))):
         raise Refused(f"{name_of(func)} of maps whose cells lie at different places: {one._kind} and {other._kind}")
 
 

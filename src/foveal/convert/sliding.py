@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.convert.extent import Step, after_step, beyond, reaches
+from foveal.convert.mirrored import mirrored
 from foveal.convert.pooling import fills
 from foveal.convert.window_maps import (
     NO_RIM,
@@ -166,13 +167,11 @@ def bordered(x: WindowMaps, pad: Padding, mode: str, value: float) -> Tensor:
     if look.layout.num_windows == 1 or not look.halo:
         padded: Tensor = plainly(F.pad, bare(x), pad, mode, value if mode == "constant" else None)
         return padded
-    maps = sealed(x, value)
-    padded = halo_pad(maps, look.layout, pad, value)
     if mode == "constant":
-        return padded
+        return halo_pad(sealed(x, value), look.layout, pad, value)
     if beyond(look, cut, x.shape[-1]) is not None:
         raise Refused(f"pad() with mode {mode!r} where unpadded steps have cut the picture's edge")
-    return _mirrored(padded, _reached(look, x.shape[-1], pad, maps), x.shape[-1], pad, mode)
+    return mirrored(bare(x), look.layout, pad, mode)
 
 
 def _ready(func: Any, x: WindowMaps, step: Step, value: float) -> tuple[Tensor, Step, bool, tuple[Any, ...]]:
@@ -265,31 +264,6 @@ def sealed(x: WindowMaps, value: float) -> Tensor:
     windows = mask.shape[0] * mask.shape[1]
     rows = mask.flatten(0, 1).repeat(x.shape[0] // windows, 1, 1)
     return bare(x).masked_fill(rows[:, None].to(x.device), value)
-
-
-def _reached(look: Look, n: int, rim: Padding, maps: Tensor) -> Tensor:
-    """(B * K or K, 1, n + ..., n + ...) bool: the cells of a padded map that lie in a window."""
-    layout = look.layout
-
-    def compute() -> Tensor:
-        return halo_pad(torch.ones(len(layout) * layout.num_windows, 1, n, n), layout, rim) > 0.5
-
-    reached = layout.remembered(("reached", n, rim), compute).to(maps.device)
-    return reached.repeat(len(maps) // len(reached), 1, 1, 1)
-
-
-def _mirrored(padded: Tensor, reached: Tensor, n: int, pad: Padding, mode: str) -> Tensor:
-    """Cells beside the picture take what the mode says of the same row, then of the same column."""
-    if mode not in ("reflect", "replicate"):
-        raise Refused(f"pad() with mode {mode!r}; across windows only 'constant', 'reflect' and 'replicate' are known")
-    for dim, first, cells in ((3, pad[0], padded.shape[3]), (2, pad[2], padded.shape[2])):
-        own = torch.arange(cells, device=padded.device) - first
-        if mode == "reflect":
-            own = (n - 1) - ((n - 1) - own.abs()).abs()
-        index = own.clamp(0, n - 1) + first
-        padded = torch.where(reached, padded, padded.index_select(dim, index))
-        reached = reached | reached.index_select(dim, index)
-    return padded
 
 
 def counted(look: Look, kind: Kind, n: int, step: Step, padding_counts: bool, *, rows: int) -> Tensor | None:

@@ -18,7 +18,10 @@ from foveal.convert.transformer import (
     maps_of_tokens,
     mean_tokens,
     placed_at,
+    refuse_other_patches,
+    refuse_overridden,
     refuse_parts_of_patches,
+    refuse_skipped_hooks,
     select_tokens,
     with_prefix,
 )
@@ -49,7 +52,11 @@ def timm_features(net: Any, pixels: Tensor, layout: Layout, pool: Literal["area"
         refuse_parts_of_patches(net.patch_embed.patch_size[0], layout)
         return Tokens(net.forward_features(pixels), None, None)  # timm resizes its table by a kernel of its own
     tokens = _embedded(net, pixels, layout, pool)
-    *_, values = _blocks(net, tokens)
+    if tokens.mask is None:
+        values = net.blocks(tokens.values)
+    else:
+        refuse_skipped_hooks("blocks", net.blocks)
+        *_, values = _blocks(net, tokens)
     return Tokens(net.norm(values), tokens.mask, tokens.weight)
 
 
@@ -77,8 +84,9 @@ def timm_intermediates(
 
 def _embedded(net: Any, pixels: Tensor, layout: Layout, pool: Literal["area", "cell"]) -> Tokens:
     """The tokens as the first block takes them."""
-    refuse_parts_of_patches(net.patch_embed.patch_size[0], layout)
+    refuse_skipped_hooks("patch_embed", net.patch_embed)
     patch = net.patch_embed.patch_size[0]
+    refuse_parts_of_patches(patch, layout)
     maps = net.patch_embed.proj(pixels)
     n = maps.shape[-1]
     values = net.patch_embed.norm(maps.flatten(2).transpose(1, 2))
@@ -91,7 +99,7 @@ def _embedded(net: Any, pixels: Tensor, layout: Layout, pool: Literal["area", "c
         values = placed_at(values, table, layout, n, patch)
         own = own + net.pos_embed[:, :held] if held and own is not None else own
     tokens = with_prefix(select_tokens(values, layout, pool), own)
-    return Tokens(net.norm_pre(net.pos_drop(tokens.values)), tokens.mask, tokens.weight)
+    return Tokens(net.norm_pre(net.patch_drop(net.pos_drop(tokens.values))), tokens.mask, tokens.weight)
 
 
 def _blocks(net: Any, tokens: Tokens) -> Iterator[Tensor]:
@@ -124,11 +132,19 @@ def timm_head(net: Any, tokens: Tokens) -> Tensor:
 
 def refuse_unknown_parts(model: Any) -> None:
     """Raises UnsupportedModule where one of timm's transformers has a part that is not known here."""
+    from timm.layers import PatchEmbed
+    from timm.models._features import FeatureGetterNet
+    from timm.models.deit import VisionTransformerDistilled
+    from timm.models.vision_transformer import VisionTransformer
+
     inside, net = ("model.", model.model) if is_timm_features(model) else ("", model)
-    embed = net.patch_embed
-    if type(embed).__name__ != "PatchEmbed" or embed.patch_size[0] != embed.patch_size[1]:
-        at, reason = "patch_embed", "only timm's PatchEmbed with square patches is known across windows"
-    elif not isinstance(net.patch_drop, nn.Identity):
+    if inside:
+        refuse_overridden("the network itself", model, "forward", FeatureGetterNet)
+    replaced = "forward forward_features forward_intermediates forward_head pool _pos_embed"
+    refuse_overridden(inside[:-1] or "the network itself", net, replaced, VisionTransformer, VisionTransformerDistilled)
+    refuse_overridden(f"{inside}patch_embed", net.patch_embed, "forward", PatchEmbed)
+    refuse_other_patches(f"{inside}patch_embed.proj", net.patch_embed.proj, tuple(net.patch_embed.patch_size))
+    if not isinstance(net.patch_drop, nn.Identity):
         at, reason = "patch_drop", "tokens dropped at random are not followed; set patch_drop_rate=0"
     elif net.global_pool not in ("", "token", "avg", "max", "avgmax"):
         at, reason = "", f"global_pool={net.global_pool!r} does not know of tokens that only fill a batch"

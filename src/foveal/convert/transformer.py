@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from foveal.convert.window_maps import UnsupportedModule
 from foveal.layout import Layout
 
 _SNAP = 1e-6
@@ -156,6 +157,36 @@ def refuse_parts_of_patches(patch: int, layout: Layout) -> None:
         raise ValueError(
             f"windows of {layout.size} cells are not a multiple of the network's patches of {patch}; choose a window "
             f"size that is"
+        )
+
+
+def refuse_other_patches(path: str, module: nn.Module, patch: tuple[int, int]) -> None:
+    """Patches must be cut by a convolution that reads no cell of another patch."""
+    own = (getattr(module, name, None) for name in ("kernel_size", "stride", "padding"))
+    if not isinstance(module, nn.Conv2d) or tuple(own) != (patch, patch, (0, 0)) or patch[0] != patch[1]:
+        raise UnsupportedModule(
+            f"{path} ({type(module).__name__}): only one convolution that cuts the picture into square patches is "
+            f"known across windows"
+        )
+
+
+def refuse_overridden(path: str, module: nn.Module, methods: str, *stock: type) -> None:
+    """The methods that the foveated network replaces, names separated by spaces, must be those of a stock class."""
+    for name in methods.split():
+        known = [getattr(owner, name, None) for owner in stock]
+        if name in vars(module) or getattr(type(module), name, None) not in known:
+            raise UnsupportedModule(
+                f"{path} ({type(module).__name__}): has a {name}() of its own, which would be left out; only that of "
+                f"{stock[0].__module__}.{stock[0].__name__} is known on tokens of windows"
+            )
+
+
+def refuse_skipped_hooks(path: str, module: nn.Module) -> None:
+    """A module whose parts are called one by one must have no hooks, which would not run."""
+    if any(getattr(module, f"_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")):
+        raise UnsupportedModule(
+            f"{path} ({type(module).__name__}): has hooks, which would not run, for its parts are called one by one; "
+            f"register them on those parts, or on the foveated network"
         )
 
 

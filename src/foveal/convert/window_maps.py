@@ -8,12 +8,14 @@ are, and no step over space slips through unseen.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from foveal.halo_table import Padding
 from foveal.layout import Layout
@@ -30,8 +32,15 @@ class UnsupportedModule(ValueError):
 class Refused(Exception):
     """A step that cannot be treated across windows. The message says which, and why.
 
-    No TypeError: of one, raised within an operator, Python would make a sentence about operands.
+    No TypeError: of one, raised within an operator, Python would make a sentence about operands. A call of a foveated
+    network makes an UnsupportedModule of it, by its first argument.
     """
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]}. The tensor holds windows of a foveated network while it runs: one that a hook keeps can "
+            f"only be looked at within the call; let the network return it"
+        )
 
 
 class Unfit(Refused):
@@ -48,6 +57,7 @@ class Look:
         pool: what pooling weighs by: the picture "area" that a cell alone stands for, or every "cell" seen alike.
         picture_of: (rows,), which picture each row belongs to, where the rows are not K to a picture one after the
             other; likewise `first`, (B,), the first row of each picture.
+        differentiated: whether gradients were kept when the call began.
     """
 
     layout: Layout
@@ -55,6 +65,7 @@ class Look:
     pool: Literal["area", "cell"] = "area"
     picture_of: Tensor | None = None
     first: Tensor | None = None
+    differentiated: bool = field(default_factory=torch.is_grad_enabled)
 
     def by_picture(self, rows: Tensor) -> Tensor:
         """(rows, ...) that are alike for each picture -> (B, ...)."""
@@ -129,9 +140,31 @@ def named(names: str, *owners: Any) -> list[Any]:
 
 def wrap(x: Tensor, look: Look, kind: Kind) -> WindowMaps:
     """Maps of windows, from an ordinary tensor."""
+    if look.differentiated and not torch.is_grad_enabled():
+        _refuse_own_gradients()
     maps = x.as_subclass(WindowMaps)
     maps._look, maps._kind = look, kind
     return maps
+
+
+def _refuse_own_gradients() -> None:
+    """Within a `torch.autograd.Function` steps are seen, but not those of its backward pass.
+
+    It runs without gradients, as does much else: what tells is who called, a `forward` of a context or of maps alone.
+    """
+    frame = None if torch.compiler.is_compiling() else sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "forward" and code.co_argcount:
+            first = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(first, BackwardCFunction | WindowMaps):
+                name = code.co_qualname.removesuffix(".forward").rpartition(".")[2]
+                raise Refused(
+                    f"{name} is a torch.autograd.Function, whose backward pass is not known to keep windows apart or "
+                    f"to treat them together; write it in PyTorch's operations"
+                    + ("; give checkpoint() use_reentrant=False" if name == "CheckpointFunction" else "")
+                )
+        frame = frame.f_back
 
 
 def bare(x: Tensor) -> Tensor:
