@@ -55,6 +55,13 @@ class Mean(torch.autograd.Function):
         return grad[..., None, None].expand(ctx.shape) / (ctx.shape[2] * ctx.shape[3])
 
 
+@pytest.mark.parametrize("options", [{}, {"periphery_channels": 0.5}])
+def test_with_a_periphery_of_its_own_too_they_are_refused(options: dict[str, Any]) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Lambda(lambda x: Swish.apply(x), 4))
+    with pytest.raises(UnsupportedModule, match="Swish is a torch"):
+        foveate(network, **options)(Retina(32, levels=2)(torch.rand(1, 3, 64, 64)))
+
+
 @pytest.mark.parametrize("function", [Swish, Mean])
 def test_functions_with_a_backward_pass_of_their_own_are_refused_where_gradients_are_kept(function: Any) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Lambda(lambda x: function.apply(x), 4))

@@ -36,6 +36,7 @@ from foveal.convert.window_maps import (
     named,
     parameters,
     plainly,
+    refuse_own_gradients,
     repeat,
     wrap,
 )
@@ -130,6 +131,7 @@ def merged(x: SplitMaps) -> Tensor:
 
 
 def _wrap(face: Tensor, rest: Tensor, look: Look, kind: Kind, held: Ranges, periphery: Periphery) -> SplitMaps:
+    refuse_own_gradients(look)
     maps = face.as_subclass(SplitMaps)
     maps._look, maps._kind, maps._rest, maps._held, maps._periphery = look, kind, rest, held, periphery
     return maps

@@ -140,18 +140,19 @@ def named(names: str, *owners: Any) -> list[Any]:
 
 def wrap(x: Tensor, look: Look, kind: Kind) -> WindowMaps:
     """Maps of windows, from an ordinary tensor."""
-    if look.differentiated and not torch.is_grad_enabled():
-        _refuse_own_gradients()
+    refuse_own_gradients(look)
     maps = x.as_subclass(WindowMaps)
     maps._look, maps._kind = look, kind
     return maps
 
 
-def _refuse_own_gradients() -> None:
+def refuse_own_gradients(look: Look) -> None:
     """Within a `torch.autograd.Function` steps are seen, but not those of its backward pass.
 
     It runs without gradients, as does much else: what tells is who called, a `forward` of a context or of maps alone.
     """
+    if not look.differentiated or torch.is_grad_enabled():
+        return
     frame = None if torch.compiler.is_compiling() else sys._getframe(2)
     while frame is not None:
         code = frame.f_code
