@@ -60,7 +60,7 @@ def shared(repeats: int, compiled: bool) -> None:
         ideal = {"four looks": 1024**2 / (20 * 64**2), "one layout": pixels}
         if compiled:
             glimpse = retina(picture, layout=layout)
-            fast, fast_dense = torch.compile(planned(fovea, glimpse)), torch.compile(network)
+            fast, fast_dense = (torch.compile(plan, dynamic=False) for plan in (planned(fovea, glimpse), network))
             with torch.no_grad(), torch._inductor.config.patch(freezing=True):
                 fast(glimpse.pixels), fast_dense(picture)
             runs |= {

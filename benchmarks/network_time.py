@@ -88,7 +88,8 @@ def large(network: nn.Module, repeats: int, compiled: bool) -> None:
     }
     if compiled:
         glimpse = retina(pixels)
-        fast, fast_bare, fast_dense = map(torch.compile, (planned(halo, glimpse), planned(bare, glimpse), network))
+        plans = planned(halo, glimpse), planned(bare, glimpse), network
+        fast, fast_bare, fast_dense = (torch.compile(plan, dynamic=False) for plan in plans)
         with torch.no_grad(), torch._inductor.config.patch(freezing=True):  # as an option of compile it freezes less
             fast(glimpse.pixels), fast_bare(glimpse.pixels), fast_dense(picture)
         runs |= {

@@ -74,7 +74,7 @@ def planned(network: nn.Module, glimpse: Glimpse) -> Planned:
     Example:
         >>> retina = Retina(size=64, levels=3)
         >>> network = planned(foveate(torchvision.models.resnet18().eval()), retina(torch.rand(3, 256, 256)))
-        >>> fast = torch.compile(network)
+        >>> fast = torch.compile(network, dynamic=False)  # its shapes are fixed, and another plan has others
         >>> with torch.no_grad(), torch._inductor.config.patch(freezing=True):  # norms go into the kernels
         ...     fast(retina(picture).pixels)  # doctest: +SKIP
     """
