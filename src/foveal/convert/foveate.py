@@ -112,17 +112,18 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def _copied(model: nn.Module) -> nn.Module:
     """A deep copy; where there can be none, UnsupportedModule says why."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                raise UnsupportedModule(
-                    f"{path or 'the network itself'} ({type(module).__name__}): holds {name!r}, which is computed from "
-                    f"other tensors and cannot be copied; weight_norm, spectral_norm and pruning leave such: make it "
-                    f"final (remove_weight_norm, remove_spectral_norm, prune.remove), or use nn.utils.parametrizations"
-                )
     try:
         return copy.deepcopy(model)
     except Exception as error:
+        for path, module in model.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, torch.Tensor) and not value.is_leaf:
+                    raise UnsupportedModule(
+                        f"{path or 'the network itself'} ({type(module).__name__}): holds {name!r}, which is computed "
+                        f"from other tensors and cannot be copied; weight_norm, spectral_norm and pruning leave such: "
+                        f"make it final (remove_weight_norm, remove_spectral_norm, prune.remove), or use "
+                        f"nn.utils.parametrizations"
+                    ) from error
         raise UnsupportedModule(
             f"the network itself ({type(model).__name__}): cannot be copied, and foveate() leaves the given one "
             f"untouched; copy.deepcopy says: {error}"
