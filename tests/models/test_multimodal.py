@@ -22,6 +22,7 @@ from transformers.cache_utils import DynamicCache
 
 from foveal.models import GlimpseProcessor, MultiModalProcessor, MultiModalTransformer
 from foveal.models.encoder import Encoder, glimpse_of
+from foveal.models.multimodal import CACHE
 from foveal.retina import Retina
 
 PROMPTS = ["lang=en", "a dog on the grass", "lang=zh"]
@@ -255,13 +256,15 @@ def test_a_cache_handed_from_pass_to_pass_gives_the_logits_of_one_pass(
     ids = some_labels(3)
     whole = model(**inputs, decoder_input_ids=ids)
 
-    for cache in (None, DynamicCache()):
+    for name, cache in ((CACHE, None), (CACHE, DynamicCache()), ("past_key_values", None), ("cache", DynamicCache())):
         parts = []
         for start, stop in ((0, 2), (2, 3), (3, 6)):
-            output = model(**inputs, decoder_input_ids=ids[:, start:stop], past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            output = model(**inputs, decoder_input_ids=ids[:, start:stop], use_cache=True, **{name: cache})
+            cache = output[CACHE]
             parts.append(output.logits)
         torch.testing.assert_close(torch.cat(parts, 1), whole.logits, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="two names of the same"):
+        model(**inputs, decoder_input_ids=ids, cache=cache, past_key_values=cache)
 
 
 # ---- generating -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ never enters the encoder. `generate` (greedy, beams, sampling, streaming, caches
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,10 @@ from foveal.models.configuration import MultiModalTransformerConfig
 from foveal.models.encoder import Encoder, EncoderOutput, glimpse_of, repeat_rows
 
 __all__ = ["Decoder", "Encoder", "EncoderOutput", "MultiModalTransformer", "glimpse_of", "repeat_rows"]
+
+
+CACHE = next(field.name for field in dataclasses.fields(Seq2SeqLMOutput) if field.name in ("cache", "past_key_values"))
+"""How Transformers calls what a pass keeps for the next: "cache" from 5.24 on, "past_key_values" before."""
 
 
 class Decoder(nn.Module):
@@ -151,6 +156,7 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         return_dict: bool | None = True,
+        cache: Cache | None = None,
         **looks: Any,
     ) -> Seq2SeqLMOutput | tuple[Any, ...]:
         """One pass; with labels, the mean cross-entropy of every label that is not -100.
@@ -164,6 +170,7 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
             encoder_outputs: of an earlier pass, in place of everything that the encoder reads.
             past_key_values: what an earlier pass with `use_cache` gave; the text then is only what follows.
             return_dict: False gives a tuple of what is there.
+            cache: the same as `past_key_values`, as Transformers calls it from 5.24 on; so does the result there.
 
         Returns:
             loss where there are labels, logits (B * P * T, L, vocabulary), the cache, the encoder's output.
@@ -180,13 +187,14 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
             decoder_input_ids = self.shift_right(labels)
         context = repeat_rows(context, len(decoder_input_ids), "texts")
         mask = repeat_rows(mask, len(decoder_input_ids), "texts")
-        if past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache()) if use_cache else None
-        elif not isinstance(past_key_values, EncoderDecoderCache):
-            past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
-        hidden = self.decoder(
-            decoder_input_ids, context, context_mask=mask, mask=decoder_attention_mask, cache=past_key_values
-        )
+        if cache is not None and past_key_values is not None:
+            raise ValueError("cache and past_key_values are two names of the same; give one of them")
+        cache = past_key_values if cache is None else cache
+        if cache is None:
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if use_cache else None
+        elif not isinstance(cache, EncoderDecoderCache):
+            cache = EncoderDecoderCache(cache, DynamicCache())
+        hidden = self.decoder(decoder_input_ids, context, context_mask=mask, mask=decoder_attention_mask, cache=cache)
         logits = self.head(hidden)
         loss = None
         if labels is not None:
@@ -196,12 +204,8 @@ class MultiModalTransformer(PreTrainedModel, GenerationMixin):
                     f"they must be alike"
                 )
             loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
-        output = Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=past_key_values,
-            encoder_last_hidden_state=context,
-        )
+        held: dict[str, Any] = {CACHE: cache}
+        output = Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=context, **held)
         return output.to_tuple() if return_dict is False else output
 
     @torch.no_grad()
