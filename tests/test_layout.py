@@ -14,7 +14,8 @@ from layouts import SIZES, foveal_layouts, layouts, tilings
 import foveal.arguments
 import foveal.coverage
 import foveal.layout
-from foveal.layout import Layout, auto_levels
+from foveal.chain import auto_levels
+from foveal.layout import Layout
 
 
 def pixels_owned(layout, n, sample):

@@ -10,22 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.arguments import DEEPEST, fixation_places, one_picture, picture_sides, whole_number, window_place
+from foveal.chain import chain_origins, level_counts, read_size
 from foveal.coverage import own_areas
 from foveal.recall import FEW_WINDOWS, recall
 
 _LARGEST = 1 << 30
 """Cells along a window's side, so that the widest window's side in pixels is a number of 64 bits."""
-
-
-def auto_levels(side: int, size: int) -> int:
-    """The fewest levels whose widest window of `size` cells holds `side` pixels with native pixels in the fovea."""
-    return 1 + ((side - 1) // size).bit_length()
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +86,7 @@ class Layout:
         if len(pictures) == 1:
             pictures = pictures.expand(len(fixations), 2)
         size = whole_number(size, "size", 1, _LARGEST)
-        count = _level_counts(levels, pictures, size)
+        count = level_counts(levels, pictures, size)
         most = int(count.max())
         lattice = max(1, size // 2) if lattice is None else whole_number(lattice, "lattice", 1)
         if most > 1 and (size % 2 or size % lattice):
@@ -102,11 +96,11 @@ class Layout:
             )
         read = torch.tensor(
             [
-                _read_size(sides, size, total, enlarge)
+                read_size(sides, size, total, enlarge)
                 for sides, total in zip(pictures.tolist(), count.tolist(), strict=True)
             ]
         )
-        stacked = _chain_origins((fixations * read).numpy(), read.numpy(), count.numpy(), size, lattice)
+        stacked = chain_origins((fixations * read).numpy(), read.numpy(), count.numpy(), size, lattice)
         level_rows = torch.arange(most).expand(len(read), most)
         valid = level_rows < count[:, None]
         # A place that only fills the batch repeats the widest window that the picture really has.
@@ -368,45 +362,6 @@ class Layout:
             return order, alone.gather(1, order)
 
         return self.remembered(("tokens", n), compute)
-
-
-def _chain_origins(
-    place: NDArray[np.float64], read: NDArray[np.int64], count: NDArray[np.int64], size: int, lattice: int
-) -> Tensor:
-    """(B, most, 2) int64: where the windows of foveal chains begin, level 0 first; in NumPy, whose steps cost less.
-
-    Args:
-        place: (B, 2), the points looked at, in pixels; `read` (B, 2), the sides of the pictures.
-        count: (B,), the levels of each.
-        size, lattice: as of `Layout.foveal`.
-    """
-    parent, origins = np.zeros_like(read), []
-    for level in range(int(count.max()) - 1, -1, -1):
-        covered, step = size << level, lattice << level
-        last = np.maximum(-((covered - read) // step), 0) * step  # in integers: sides may pass what a float holds
-        nearest = np.round((place - covered / 2) / step).astype(np.int64) * step
-        origin = np.minimum(np.maximum(nearest, 0), last)
-        inside = np.minimum(np.maximum(origin, parent), parent + covered)
-        parent = np.where((level < count - 1)[:, None], inside, 0)
-        origins.append(parent)
-    return torch.from_numpy(np.stack(origins[::-1], 1))
-
-
-def _level_counts(levels: Any, pictures: Tensor, size: int) -> Tensor:
-    """(B,) int64: how many levels each picture is read with."""
-    if isinstance(levels, str):
-        if levels != "auto":
-            raise ValueError(f"levels is {levels!r}; expected a whole number of at least 1, or 'auto'")
-        return torch.tensor([auto_levels(max(sides), size) for sides in pictures.tolist()])
-    return torch.full((len(pictures),), whole_number(levels, "levels", 1, DEEPEST))
-
-
-def _read_size(sides: Sequence[int], size: int, levels: int, enlarge: bool) -> list[int]:
-    """The height and width at which a picture is read, so that the widest window holds it."""
-    longer, widest = max(sides), size << (levels - 1)
-    if longer == widest or (longer < widest and not enlarge):
-        return list(sides)
-    return [max(1, round(side * widest / longer)) for side in sides]
 
 
 def _value(rows: Tensor) -> tuple[Any, ...]:
