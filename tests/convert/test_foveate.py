@@ -3,6 +3,7 @@ import threading
 
 import pytest
 import torch
+from own_networks import Lambda, tiles
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,21 +27,8 @@ def one_window(x: Tensor) -> Glimpse:
     return Retina(side)(x, layout=Layout.windows(picture=(side, side), size=side, windows=[(0, 0, 0)]))
 
 
-def tiles(x: Tensor, size: int) -> Glimpse:
-    return Retina(size)(x, layout=Layout.tiling(picture=x.shape[-2:], size=size))
-
-
 def conv(kernel: int | tuple[int, int], **options: object) -> nn.Conv2d:
     return nn.Conv2d(4, 4, kernel, **options)  # type: ignore[arg-type]
-
-
-class Lambda(nn.Module):
-    def __init__(self, call: object, *modules: nn.Module) -> None:
-        super().__init__()
-        self.call, self.inner = call, nn.ModuleList(modules)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(x, *self.inner)  # type: ignore[operator]
 
 
 def grn(x: Tensor) -> Tensor:

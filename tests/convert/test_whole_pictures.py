@@ -2,24 +2,11 @@
 
 import pytest
 import torch
+from own_networks import Lambda, tiles
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal import Glimpse, Layout, Retina, UnsupportedModule, foveate
-
-
-class Lambda(nn.Module):
-    def __init__(self, call: object, *modules: nn.Module) -> None:
-        super().__init__()
-        self.call, self.inner = call, nn.ModuleList(modules)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(x, *self.inner)  # type: ignore[operator]
-
-
-def tiles(x: Tensor, size: int = 16) -> Glimpse:
-    return Retina(size)(x, layout=Layout.tiling(picture=x.shape[-2:], size=size))
-
+from foveal import Retina, UnsupportedModule, foveate
 
 NORMS = {
     "linalg.norm": lambda x: torch.linalg.norm(x, dim=(2, 3)),
