@@ -257,7 +257,8 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     run = Run(given.steps, given.batch, given.seed, given.rate, given.pool, given.survey)
-    file = given.out / f"canvas{given.canvas}-{run.pool}-seed{run.seed}-steps{run.steps}x{run.batch}.jsonl"
+    kind = f"canvas{given.canvas}-{run.pool}-survey{run.survey}-seed{run.seed}-steps{run.steps}x{run.batch}"
+    file = given.out / f"{kind}.jsonl"
     possible = ways(given.canvas, given.size, torch.device(given.device))
     wanted = list(possible) if given.ways is None else [name for name in given.ways.split(",") if name]
     unknown = [name for name in wanted if name not in possible]

@@ -98,7 +98,7 @@ def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
     chain = Windows(canvas, size, tuple(range(deepest + 1)))
     side = round((chain.cells / 2) ** 0.5 / 8) * 8
     pair = Windows(canvas, side, (0, ((canvas - 1) // side).bit_length()))
-    whole = Windows(canvas, size, (deepest,))
+    whole = size**2  # cells that a policy looks at
     torch.manual_seed(0)
     seen = load_saliency().to(device)
 
@@ -126,16 +126,16 @@ def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
                 scores = head(glimpse).float()
                 return scores.flatten(1).softmax(1).view_as(scores)
 
-            cells = windows.cells + (count - 1) * windows.size**2 + whole.cells
+            cells = windows.cells + (count - 1) * windows.size**2 + whole
             return Way(by(likely, count, "local"), cells, windows, halo, head, widest, count)
 
-        def at(place: Callable[[Tensor], Tensor], cells: int = windows.cells) -> Way:
-            return Way(lambda x, centres: windows.look(x, place(centres)[:, None]), cells, windows, halo)
+        def at(place: Callable[[Tensor], Tensor]) -> Way:
+            return Way(lambda x, centres: windows.look(x, place(centres)[:, None]), windows.cells, windows, halo)
 
         found[f"{family}-centre"] = at(lambda centres: torch.full_like(centres, 0.5))
         found[f"{family}-oracle"] = at(lambda centres: centres)
-        found[f"{family}-energy"] = Way(by(contrast, 1, "mass"), windows.cells + whole.cells, windows, halo)
-        found[f"{family}-saliency"] = Way(by(seen, 1, "peak"), windows.cells + whole.cells, windows, halo)
+        found[f"{family}-energy"] = Way(by(contrast, 1, "mass"), windows.cells + whole, windows, halo)
+        found[f"{family}-saliency"] = Way(by(seen, 1, "peak"), windows.cells + whole, windows, halo)
         found[f"{family}-learned"] = by_head(1)
         found[f"{family}-learned-two"] = by_head(2)
 
