@@ -69,11 +69,10 @@ class Way:
 
     Args:
         look: (canvases, centres of the objects) -> what the network takes.
-        cells: seen of each canvas, what the policy looks at included.
+        cells: read of each canvas, what the policy looks at included; a window that both look at counts once.
         windows: of a fovea; None for the ordinary ways.
         halo: whether rims are filled from the windows around.
-        head: a policy that is learned with the task, and where it looks: (canvases) -> a glimpse of one window.
-        fixations: how many it names.
+        head: what names the places and has to be taught first, the same for all ways that have one.
     """
 
     look: Callable[[Tensor, Tensor], Any]
@@ -81,8 +80,19 @@ class Way:
     windows: Windows | None = None
     halo: bool = True
     head: SaliencyHead | None = None
-    widest: Callable[[Tensor], Glimpse] | None = None
-    fixations: int = 1
+
+
+def widest(canvas: int, size: int) -> Callable[[Tensor], Glimpse]:
+    """What every policy looks at: (canvases) -> the whole of each in one window of a chain."""
+    level = ((canvas - 1) // size).bit_length()
+
+    def see(x: Tensor) -> Glimpse:
+        origins = torch.zeros(len(x), 1, 2, dtype=torch.int64)
+        levels, sides = torch.full((len(x), 1), level), torch.full((len(x), 2), canvas)
+        middle, there = torch.full((len(x), 1, 2), 0.5), torch.ones(len(x), 1, dtype=torch.bool)
+        return Retina(size)(x, layout=Layout(size, origins, levels, sides, middle, there))
+
+    return see
 
 
 def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
@@ -98,46 +108,35 @@ def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
     chain = Windows(canvas, size, tuple(range(deepest + 1)))
     side = round((chain.cells / 2) ** 0.5 / 8) * 8
     pair = Windows(canvas, side, (0, ((canvas - 1) // side).bit_length()))
-    whole = size**2  # cells that a policy looks at
     torch.manual_seed(0)
-    seen = load_saliency().to(device)
+    see, seen, head = widest(canvas, size), load_saliency().to(device), SaliencyHead(64).to(device)
 
-    def widest(x: Tensor) -> Glimpse:
-        """What every policy looks at: the whole canvas in one window of a chain."""
-        origins = torch.zeros(len(x), 1, 2, dtype=torch.int64)
-        levels, sides = torch.full((len(x), 1), deepest), torch.full((len(x), 2), canvas)
-        middle, there = torch.full((len(x), 1, 2), 0.5), torch.ones(len(x), 1, dtype=torch.bool)
-        return Retina(size)(x, layout=Layout(size, origins, levels, sides, middle, there))
+    def likely(glimpse: Glimpse) -> Tensor:
+        scores = head(glimpse).float()
+        return scores.flatten(1).softmax(1).view_as(scores)
 
     def add(family: str, windows: Windows, halo: bool) -> None:
+        one = windows.cells + (0 if windows.size == size else size**2)  # a policy sees a chain's own widest window
+
         def by(score: Callable[[Glimpse], Tensor], count: int, how: Any) -> Callable[[Tensor, Tensor], Glimpse]:
             def look(x: Tensor, centres: Tensor) -> Glimpse:
-                glimpse = widest(x)
+                glimpse = see(x)
                 with torch.no_grad():
                     scores = score(glimpse).float().cpu()
                 return windows.look(x, places(scores, glimpse.layout, count=count, how=how))
 
             return look
 
-        def by_head(count: int) -> Way:
-            head = SaliencyHead(64).to(device)
-
-            def likely(glimpse: Glimpse) -> Tensor:
-                scores = head(glimpse).float()
-                return scores.flatten(1).softmax(1).view_as(scores)
-
-            cells = windows.cells + (count - 1) * windows.size**2 + whole
-            return Way(by(likely, count, "local"), cells, windows, halo, head, widest, count)
-
         def at(place: Callable[[Tensor], Tensor]) -> Way:
             return Way(lambda x, centres: windows.look(x, place(centres)[:, None]), windows.cells, windows, halo)
 
         found[f"{family}-centre"] = at(lambda centres: torch.full_like(centres, 0.5))
         found[f"{family}-oracle"] = at(lambda centres: centres)
-        found[f"{family}-energy"] = Way(by(contrast, 1, "mass"), windows.cells + whole, windows, halo)
-        found[f"{family}-saliency"] = Way(by(seen, 1, "peak"), windows.cells + whole, windows, halo)
-        found[f"{family}-learned"] = by_head(1)
-        found[f"{family}-learned-two"] = by_head(2)
+        found[f"{family}-energy"] = Way(by(contrast, 1, "mass"), one, windows, halo)
+        found[f"{family}-saliency"] = Way(by(seen, 1, "peak"), one, windows, halo)
+        found[f"{family}-learned"] = Way(by(likely, 1, "local"), one, windows, halo, head)
+        two = one + windows.size**2  # and the finest window of the second place
+        found[f"{family}-learned-two"] = Way(by(likely, 2, "local"), two, windows, halo, head)
 
     for halo, ending in ((True, ""), (False, "-padded")):
         add(f"fovea{ending}", chain, halo)
