@@ -5,9 +5,8 @@
 Objects of 20 classes (60 of each 500 held out), 32 to 56 pixels, are pasted anywhere onto other photographs. The same
 small ResNet is trained for each way of looking, for the same steps and seed; the head that the learned ways follow is
 taught before, in as many steps on the same canvases. Results are kept, a way that is there is not trained again, one
-that was interrupted goes on. Told are the accuracy at 32, 44 and 56 pixels, the cells that were
-seen, and how much of the way from a fovea that always looks at the centre to one that is told the place each policy
-closes.
+that was interrupted goes on. Told are the accuracy at 32, 44 and 56 pixels, the cells that were read, and how much of
+the way from a fovea that always looks at the centre to one that is told the place each policy closes.
 """
 
 from __future__ import annotations
