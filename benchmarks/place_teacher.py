@@ -55,8 +55,9 @@ def _surveyed(teacher: nn.Module, x: Tensor, labels: Tensor, cells: int, size: i
     features = teacher.forward_features(Retina(size)(x, layout=survey))
     finer = max(1, features.shape[-1] * round(survey.num_windows**0.5) // cells)  # than the head's places
     maps = unfoveate(features, survey, cells * finer)
-    # A look's answer is a mean of cells, too: of as many as a fovea has, and a little more.
-    around = F.avg_pool2d(maps, 3 * finer, finer, finer, count_include_pad=False)
+    # Of strided, padded convolutions a cell sees what lies half a cell up and left of it. A mean over a place's cells
+    # and one more, down and right, says what is at the place, and not beside it.
+    around = F.avg_pool2d(F.pad(maps, (0, 1, 0, 1), mode="replicate"), finer + 1, finer)
     said = teacher.head(around.movedim(1, -1)).float().log_softmax(-1)  # (B, cells, cells, classes)
     return said.gather(-1, labels.view(-1, 1, 1, 1).expand(*said.shape[:3], 1))[..., 0]
 

@@ -109,7 +109,7 @@ def ways(canvas: int, size: int, device: torch.device) -> dict[str, Way]:
     side = round((chain.cells / 2) ** 0.5 / 8) * 8
     pair = Windows(canvas, side, (0, ((canvas - 1) // side).bit_length()))
     torch.manual_seed(0)
-    see, seen, head = widest(canvas, size), load_saliency().to(device), SaliencyHead(64).to(device)
+    see, seen, head = widest(canvas, size), load_saliency().to(device), SaliencyHead(64, fine=24).to(device)
 
     def likely(glimpse: Glimpse) -> Tensor:
         scores = head(glimpse).float()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from foveal import Glimpse, Layout, Retina, open_picture
 from foveal.models.saliency import SaliencyHead, load_saliency, salient_fixation
@@ -16,12 +17,29 @@ def test_a_logit_for_every_four_cells_whatever_the_retina_made_of_the_colours():
         torch.testing.assert_close(head(scaled), head(plain), rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_reach_pixels_and_weights():
-    head = SaliencyHead(8)
+@pytest.mark.parametrize("fine", [0, 4])
+def test_gradients_reach_pixels_and_weights(fine):
+    head = SaliencyHead(8, fine=fine)
     x = torch.rand(2, 3, 64, 64, requires_grad=True)
     head(Retina(64, levels=1)(x)).square().sum().backward()
     assert x.grad.abs().sum() > 0
     assert all(value.grad is not None and value.grad.isfinite().all() for value in head.parameters())
+
+
+def test_a_saved_head_comes_back_as_fine_as_it_was(tmp_path):
+    head = SaliencyHead(8, fine=4).eval()
+    save_file(head.state_dict(), tmp_path / "head.safetensors")
+    glimpse = Retina(32, levels=1)(torch.rand(1, 3, 32, 32))
+    torch.testing.assert_close(load_saliency(tmp_path / "head.safetensors")(glimpse), head(glimpse), rtol=0, atol=0)
+
+
+def test_a_fine_heads_first_convolutions_skip_no_cell():
+    """Moved by one cell, their answers are the same, moved by one cell: a stride would answer to every other one."""
+    x = torch.rand(1, 6, 16, 16)
+    fine = SaliencyHead(8, fine=4).eval().fine
+    moved = fine(x.roll(1, 3))
+    assert moved.shape[-2:] == x.shape[-2:]
+    torch.testing.assert_close(moved[..., 4:-4], fine(x).roll(1, 3)[..., 4:-4])
 
 
 def test_it_is_a_score_for_a_scanpath():

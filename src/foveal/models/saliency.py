@@ -30,28 +30,25 @@ class SaliencyHead(nn.Module):
 
     Args:
         channels: width.
+        fine: width of two more convolutions ahead of any stride, and one more residual one between the strides; 0 for
+            none. What has to be found among things of its own kind shows in its cells, not in fours of them.
 
     Example:
         >>> SaliencyHead()(Retina(64, levels=1)(torch.rand(2, 3, 64, 64))).shape
         torch.Size([2, 16, 16])
     """
 
-    def __init__(self, channels: int = 32) -> None:
+    def __init__(self, channels: int = 32, *, fine: int = 0) -> None:
         super().__init__()
 
-        def around(rate: int) -> nn.Sequential:
-            conv = nn.Conv2d(channels, channels, 3, padding=rate, dilation=rate, bias=False)
-            return nn.Sequential(conv, nn.BatchNorm2d(channels))
+        def conv(before: int, after: int, stride: int) -> list[nn.Module]:
+            return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
+        self.fine = nn.Sequential(*conv(6, fine, 1), _Residual(fine)) if fine else nn.Identity()
         self.stem = nn.Sequential(
-            nn.Conv2d(6, channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
+            *conv(fine or 6, channels, 2), *([_Residual(channels)] if fine else []), *conv(channels, channels, 2)
         )
-        self.around = nn.ModuleList(around(rate) for rate in (1, 2, 4, 8))
+        self.around = nn.Sequential(*(_Residual(channels, rate) for rate in (1, 2, 4, 8)))
         self.last = nn.Conv2d(channels + 3, 1, 1)
 
     def forward(self, glimpse: Glimpse) -> Tensor:
@@ -67,10 +64,17 @@ class SaliencyHead(nn.Module):
                 f"of a multiple of 4 cells"
             )
         x = torch.cat([_colours(glimpse), _places(glimpse, layout.size)], 1)
-        x = self.stem(x)
-        for layer in self.around:
-            x = x + F.relu(layer(x))
+        x = self.around(self.stem(self.fine(x)))
         return self.last(torch.cat([x, _places(glimpse, x.shape[-1])], 1))[:, 0]
+
+
+class _Residual(nn.Sequential):
+    def __init__(self, channels: int, rate: int = 1) -> None:
+        conv = nn.Conv2d(channels, channels, 3, padding=rate, dilation=rate, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(super().forward(x))
 
 
 def load_saliency(file: str | os.PathLike[str] | None = None) -> SaliencyHead:
@@ -88,7 +92,8 @@ def load_saliency(file: str | os.PathLike[str] | None = None) -> SaliencyHead:
     place = SALIENCY if file is None else Path(file)
     try:
         state = load_file(place)
-        head = SaliencyHead(state["last.weight"].shape[1] - 3)
+        fine = len(state["fine.0.weight"]) if "fine.0.weight" in state else 0
+        head = SaliencyHead(state["last.weight"].shape[1] - 3, fine=fine)
         head.load_state_dict(state)  # copied into float32, whatever precision the file has
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise ValueError(
