@@ -1,4 +1,4 @@
-"""Every snippet of both READMEs runs, and both say the same."""
+"""Every snippet of both READMEs runs, and both say the same; what other pages show runs, too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 READMES = ["README.md", "README.zh-CN.md"]
 RUN = [READMES[0], pytest.param(READMES[1], marks=pytest.mark.full)]
 """Their code is the same, which has a test of its own."""
+PAGES = ["docs/where_to_look.md"]
 BLOCK = re.compile(r"(<!-- [^\n]* -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -38,6 +39,14 @@ def folder(tmp_path, monkeypatch):
 def test_python_snippets_run(name, folder):
     codes = blocks(name, "python")
     assert len(codes) >= 3
+    for code in codes:
+        exec(compile(code, name, "exec"), {})
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_snippets_of_pages_run(name, folder):
+    codes = blocks(name, "python")
+    assert codes
     for code in codes:
         exec(compile(code, name, "exec"), {})
 
@@ -71,8 +80,9 @@ def test_both_readmes_hold_the_same_code_and_links():
     assert skeleton(READMES[0]) == skeleton(READMES[1])
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", [*READMES, *PAGES])
 def test_links_lead_somewhere(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#][^)]*)\)", text):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+        place = (ROOT / name).parent / link.partition("#")[0]
+        assert link.startswith("http") or place.exists(), link
