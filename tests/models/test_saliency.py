@@ -57,9 +57,15 @@ def test_what_it_cannot_look_at_or_load_is_refused(tmp_path):
     layout = Layout.foveal(picture=(64, 64), size=16, levels=3)
     with pytest.raises(ValueError, match="3 windows of 16 cells"):
         SaliencyHead()(Glimpse(torch.rand(1, 3, 3, 16, 16), layout))
-    for name in ("no.safetensors", "damaged.safetensors"):
-        if name.startswith("damaged"):
-            (tmp_path / name).write_bytes(b"nothing")
+    for options in ({"channels": 0}, {"fine": -1}, {"fine": 2.5}, {"fine": None}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
+            SaliencyHead(**options)
+    (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    save_file({"last.weight": torch.zeros(())}, tmp_path / "flat.safetensors")
+    save_file({"last.weight": torch.zeros(1, 3, 1, 1)}, tmp_path / "narrow.safetensors")
+    fine = {"last.weight": torch.zeros(1, 11, 1, 1), "fine.0.weight": torch.zeros(())}
+    save_file(fine, tmp_path / "fine.safetensors")
+    for name in ("no.safetensors", "damaged.safetensors", "flat.safetensors", "narrow.safetensors", "fine.safetensors"):
         with pytest.raises(ValueError, match="cannot be loaded as a saliency head"):
             load_saliency(tmp_path / name)
 
